@@ -1,0 +1,51 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Everything installs into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check format bench lock clean help
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.run  ## the whole worker on an embedded AWS, from nothing
+	@$(BIN)/python -m worker demo
+
+test: $(VENV)/.dev  ## every test; what this machine lacks is skipped with its reason
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m worker rules check worker/detect/rules
+	$(BIN)/python -m worker rules test worker/detect/rules
+
+format: $(VENV)/.dev  ## rewrite the code as `check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## resolve pyproject.toml again into the lock files (needs uv)
+	uv lock --upgrade --quiet
+	uv export --quiet --no-dev --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements.lock
+	uv export --quiet --no-dev --extra demo --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements-demo.lock
+	uv export --quiet --all-extras --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements-dev.lock
+
+clean:  ## forget the environment and everything generated
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Trailmend needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements-demo.lock | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements-demo.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,72 @@
+"""Parts every test may use: an embedded AWS on loopback, started once a session on a free port and emptied before each test that asks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real CloudTrail and Sigma rules beside the checkout; a newcomer's clone has none, and then the test is skipped."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs ../shared/data, which a fresh clone does not have")
+    return SHARED_DATA
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def embedded_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint URL of an embedded AWS that lives as long as the test session."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("embedded") / "aws.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker.local.embedded", str(port)], stdout=stream, stderr=subprocess.STDOUT, env=dict(os.environ)
+        )
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/_ministack/health", timeout=2).close()
+            break
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise RuntimeError(f"the embedded AWS did not start: {log.read_text()[-2000:]}") from None
+            time.sleep(0.05)
+    yield url
+    process.terminate()
+    process.wait(timeout=20)
+
+
+@pytest.fixture
+def embedded_aws(embedded_process: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty embedded AWS; the environment points every AWS client at it, in account 000000000000 and region us-east-1."""
+    urllib.request.urlopen(urllib.request.Request(f"{embedded_process}/_ministack/reset", method="POST"), timeout=30).close()
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TRAILMEND_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", embedded_process)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return embedded_process

@@ -1,0 +1,152 @@
+"""AWS, seen from the worker: one client a service, account and region, and one place where AWS's errors become ours.
+
+In go settings and the standard AWS environment (`AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_<SERVICE>`, the default credential
+chain with refresh); out come aiobotocore clients. A member account is entered by assuming `MEMBER_ROLE_NAME` in it. Our own calls are
+told apart in CloudTrail by their role session name and source identity, `trailmend`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, ClientError
+
+from worker.settings import Settings
+
+SESSION_NAME = "trailmend"
+
+THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "RequestThrottled"})
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Client.UnauthorizedOperation", "AuthFailure"})
+GONE = frozenset({"NoSuchEntity", "NoSuchEntityException"})
+
+
+class AccountClosedError(Exception):
+    """A member account cannot be entered. The text says which and what to set or grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwsFault:
+    """An AWS error in our terms: `kind` is gone, denied, throttled, unreachable or refused; `text` is for people."""
+
+    kind: str
+    code: str
+    text: str
+
+
+def explain(error: BaseException) -> AwsFault:
+    """Say what an exception raised by a client means. Anything unknown is `refused` with the error's own text."""
+    if isinstance(error, ClientError):
+        told = error.response.get("Error", {})
+        code = str(told.get("Code", "Unknown"))
+        text = f"{error.operation_name}: {code}: {told.get('Message', '')}"
+        for kind, codes in (("gone", GONE), ("denied", DENIED), ("throttled", THROTTLED)):
+            if code in codes:
+                return AwsFault(kind, code, text)
+        return AwsFault("refused", code, text)
+    if isinstance(error, AccountClosedError):
+        return AwsFault("denied", "AccountClosed", str(error))
+    if isinstance(error, (BotoCoreError, OSError, TimeoutError)):
+        return AwsFault("unreachable", type(error).__name__, f"{type(error).__name__}: {error}")
+    return AwsFault("refused", type(error).__name__, f"{type(error).__name__}: {error}")
+
+
+class Accounts:
+    """Clients for every account in reach. Use as an async context manager; clients are made once and closed with it."""
+
+    def __init__(self, session: AioSession, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._clients: dict[tuple[str, str | None, str | None], Any] = {}
+        self._sessions: dict[str, AioSession] = {}
+        self._own_account: str | None = None
+        self._locks: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def session(self) -> AioSession:
+        """The worker's own session, for whoever needs its credentials."""
+        return self._session
+
+    @property
+    def region(self) -> str:
+        """The worker's own region; us-east-1, where IAM's events are, when nothing says another."""
+        return self._session.get_config_variable("region") or "us-east-1"
+
+    async def own_account(self) -> str:
+        """The worker's own account id (asked once). Raises what the STS client raises."""
+        if self._own_account is None:
+            sts = await self.client("sts")
+            self._own_account = str((await sts.get_caller_identity())["Account"])
+        return self._own_account
+
+    async def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+        """A client for a service in an account (None: our own) and region (None: our own).
+
+        Raises `AccountClosedError` when the account is another's and cannot be entered.
+        """
+        if account is not None and account == await self.own_account():
+            account = None
+        key = (service, account, region)
+        # One lock an account: an account that is slow to enter holds up no other.
+        async with self._locks[account]:
+            if key not in self._clients:
+                session = self._session if account is None else await self._member(account)
+                self._clients[key] = await self._open(session, service, region)
+            return self._clients[key]
+
+    async def _open(self, session: AioSession, service: str, region: str | None) -> Any:
+        # Long polls last 20 s, so reads may take longer; adaptive retries back off per client, which is per account and service.
+        config = AioConfig(
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "max_attempts": 4},
+            max_pool_connections=64,
+            user_agent_extra="trailmend",
+        )
+        create: Any = session.create_client  # the stubs know each service by a literal
+        client = create(service, region_name=region or self.region, config=config)
+        return await self._stack.enter_async_context(client)
+
+    async def _member(self, account: str) -> AioSession:
+        if account in self._sessions:
+            return self._sessions[account]
+        role = self._settings.member_role_name
+        if role is None:
+            raise AccountClosedError(f"account {account} is not ours: set TRAILMEND_MEMBER_ROLE_NAME to a role that we may assume there")
+        sts = await self.client("sts")
+        arn = f"arn:{self._session.get_partition_for_region(self.region)}:iam::{account}:role/{role}"
+        request: dict[str, str] = {"RoleArn": arn, "RoleSessionName": SESSION_NAME, "SourceIdentity": SESSION_NAME}
+        if self._settings.external_id is not None:
+            request["ExternalId"] = self._settings.external_id
+
+        async def fetch() -> dict[str, str]:
+            answer = (await sts.assume_role(**request))["Credentials"]
+            return {
+                "access_key": answer["AccessKeyId"],
+                "secret_key": answer["SecretAccessKey"],
+                "token": answer["SessionToken"],
+                "expiry_time": answer["Expiration"].isoformat(),
+            }
+
+        try:
+            metadata = await fetch()
+        except (ClientError, BotoCoreError) as error:
+            raise AccountClosedError(f"account {account} cannot be entered: {explain(error).text} (assuming {arn})") from error
+        session = AioSession()
+        # The one way to hand a session credentials that refresh themselves.
+        setattr(session, "_credentials", AioRefreshableCredentials.create_from_metadata(metadata, fetch, "assume-role"))  # noqa: B010
+        self._sessions[account] = session
+        return session

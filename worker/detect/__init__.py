@@ -1,0 +1,1 @@
+"""Deciding what matters: Sigma rules and what a record is about."""

@@ -1,0 +1,1 @@
+"""Telling others: findings to sinks, tasks to the task queue."""

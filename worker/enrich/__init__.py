@@ -1,0 +1,1 @@
+"""Learning what whoever is on call would ask next."""

@@ -1,0 +1,1 @@
+"""Reading: from a queue message to the records that matter."""

@@ -1,0 +1,1 @@
+"""An embedded AWS and a story to run on it."""

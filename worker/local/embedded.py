@@ -1,0 +1,40 @@
+"""The embedded AWS, as a process: `python -m worker.local.embedded PORT` serves MiniStack on 127.0.0.1:PORT until SIGTERM.
+
+Two things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
+it listens on loopback and on PORT alone. And MiniStack leaves the keys that AssumeRole hands out in the caller's account: here they
+act in the account of the role, as in AWS, so that member accounts are entered for real. A 12-digit access key id names its account.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(port: int) -> None:
+    """Serve until told to stop."""
+    os.environ.update(
+        GATEWAY_PORT=str(port),
+        BIND_HOST="127.0.0.1",
+        MINISTACK_HOST="127.0.0.1",
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        LOG_LEVEL=os.environ.get("LOG_LEVEL", "WARNING"),
+    )
+    # MiniStack reads the environment when it is imported.
+    from ministack import app  # noqa: PLC0415
+    from ministack.services import sts  # noqa: PLC0415
+
+    in_callers_account = app.set_request_account_id
+
+    def in_roles_account(access_key_id: str) -> None:
+        session = sts._sessions.get(access_key_id)  # noqa: SLF001
+        in_callers_account(session["Arn"].split(":")[4] if session else access_key_id)
+
+    app.set_request_account_id = in_roles_account
+    sys.argv = ["ministack"]
+    app.main()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

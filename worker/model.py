@@ -1,0 +1,369 @@
+"""The values that travel through the pipe, from a notification to a task.
+
+Each is frozen and linked to what it came from, so that whoever holds a task can still name the record, the object and the bucket
+behind it. This file imports nothing of ours. A newcomer adds a value here when it crosses from one stage to the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("6d1d0b6e-4a4c-5f0e-9a55-2f0a3f6f7d11")
+"""Every id of ours is a UUIDv5 in this namespace: the same cause gives the same id, whoever computes it and how often."""
+
+
+def stable_id(*parts: str) -> str:
+    """The UUIDv5 of the parts, in order. Parts are length-prefixed, so that no two lists of parts collide by joining."""
+    return str(uuid5(NAMESPACE, "".join(f"{len(part)}:{part}" for part in parts)))
+
+
+class Level(StrEnum):
+    """Severity, as the Sigma specification orders it."""
+
+    INFORMATIONAL = "informational"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for informational to 4 for critical, for sorting."""
+        return list(Level).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as a queue delivered it. `receipt` is good for this delivery alone; `receives` counts deliveries, from 1."""
+
+    id: str
+    body: str
+    receipt: str
+    sent_at: datetime | None = None
+    receives: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to become of a message: delete it, or leave it to come back and at last be redriven.
+
+    `reason` (one of a closed set) says why it was left; `retry_after_seconds` asks for it back sooner than its visibility ends.
+    """
+
+    delete: bool
+    reason: str | None = None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One S3 object that a notification told us of. `key` is the object's real key, already decoded; `size` is in bytes."""
+
+    bucket: str
+    key: str
+    region: str | None = None
+    version: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """The bytes of one object as S3 holds them (usually gzip), and the notice that named it."""
+
+    notice: Notice
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record was read: a bucket and key, a path, or the SQS message that carried it inline. Exactly one is set."""
+
+    bucket: str | None = None
+    key: str | None = None
+    path: str | None = None
+    message: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """`{"bucket", "key"}`, `{"path"}` or `{"message"}`, as findings carry it."""
+        if self.bucket is not None and self.key is not None:
+            return {"bucket": self.bucket, "key": self.key}
+        if self.path is not None:
+            return {"path": self.path}
+        return {"message": self.message or ""}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One CloudTrail record: the full event as orjson decoded it, and where it was read.
+
+    The event is untrusted: any member may be missing or of any type, so it is read through the accessors here, which answer None
+    rather than raise. Field meanings: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
+    """
+
+    event: Mapping[str, Any]
+    origin: Origin
+
+    def get(self, *path: str) -> Any:
+        """The value under nested member names, or None where a step is missing or no object."""
+        value: Any = self.event
+        for name in path:
+            if not isinstance(value, Mapping):
+                return None
+            value = value.get(name)
+        return value
+
+    def text(self, *path: str) -> str | None:
+        """Like `get`, for strings: None for anything else, and for the empty string."""
+        value = self.get(*path)
+        return value if isinstance(value, str) and value else None
+
+    @property
+    def name(self) -> str:
+        return self.text("eventName") or ""
+
+    @property
+    def source(self) -> str:
+        return self.text("eventSource") or ""
+
+    @property
+    def region(self) -> str | None:
+        return self.text("awsRegion")
+
+    @property
+    def error_code(self) -> str | None:
+        """The error code; for a failed console sign-in, which has none, its message's stand-in `Failure`."""
+        code = self.text("errorCode")
+        if code is None and self.name == "ConsoleLogin" and self.text("responseElements", "ConsoleLogin") == "Failure":
+            return "Failure"
+        return code
+
+    @property
+    def account(self) -> str | None:
+        """The account whose resources were acted on: `recipientAccountId`, else the caller's."""
+        return self.text("recipientAccountId") or self.text("userIdentity", "accountId")
+
+    @cached_property
+    def time(self) -> datetime | None:
+        """When the call was made (UTC); from `@timestamp` in copies that went through logstash; None where neither parses."""
+        for name in ("eventTime", "@timestamp"):
+            stamp = self.text(name)
+            if stamp is not None:
+                try:
+                    moment = datetime.fromisoformat(stamp)
+                except ValueError:
+                    continue
+                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return None
+
+    @cached_property
+    def key(self) -> str:
+        """What tells this event from every other, whichever channel delivered it and how often.
+
+        The event id alone does not: some copies lack it and anonymised ones repeat one masked id for different events.
+        """
+        parameters = json.dumps(self.get("requestParameters"), sort_keys=True, separators=(",", ":"))
+        identity = self.text("userIdentity", "arn") or self.text("userIdentity", "principalId") or ""
+        plain = ("eventID", "eventTime", "eventSource", "eventName", "requestID", "recipientAccountId", "errorCode")
+        return stable_id(*(self.text(name) or "" for name in plain), identity, parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Which (eventSource, eventName) pairs anybody wants; the reader builds no other record.
+
+    All strings are lower case, because Sigma compares without regard to case. `sources` and `names` are wanted with any partner.
+    """
+
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    sources: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+
+    def wants(self, source: str, name: str) -> bool:
+        """Whether a record with this event source and name may matter to anybody."""
+        if self.everything:
+            return True
+        source, name = source.lower(), name.lower()
+        return (source, name) in self.pairs or name in self.names or source in self.sources
+
+    def __or__(self, other: Interest) -> Interest:
+        return Interest(
+            self.pairs | other.pairs,
+            self.sources | other.sources,
+            self.names | other.names,
+            self.everything or other.everything,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a finding says about the rule that made it. `remediation` names the actions the rule's author asks for."""
+
+    id: str
+    title: str
+    level: Level
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    falsepositives: tuple[str, ...] = ()
+    remediation: tuple[str, ...] = ()
+    runbook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who made the call. `type` is CloudTrail's `userIdentity.type` (IAMUser, AssumedRole, Root, AWSService, ...), or Unknown.
+
+    For an assumed role, `name` is the role's, `session` the session's name and `issuer_arn` the role's ARN.
+    """
+
+    type: str
+    arn: str | None = None
+    name: str | None = None
+    account: str | None = None
+    session: str | None = None
+    issuer_arn: str | None = None
+    source_identity: str | None = None
+    access_key_id: str | None = None
+    mfa: bool | None = None
+    source_ip: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was acted on. `type` is one of instance-profile, user, access-key, instance, account, root, unknown.
+
+    `owner` is the IAM user an access key belongs to, or the instance profile named in an EC2 association call.
+    """
+
+    type: str
+    name: str | None = None
+    arn: str | None = None
+    account: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A record that a rule matched."""
+
+    rule: Rule
+    record: Record
+    actor: Actor
+    subject: Subject
+
+    @property
+    def id(self) -> str:
+        return stable_id("finding", self.record.key, self.rule.id)
+
+
+class FactStatus(StrEnum):
+    """Known, known to be gone, or not to be had (and then `Fact.reason` says why)."""
+
+    KNOWN = "known"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+class FactSource(StrEnum):
+    """How a fact was learnt."""
+
+    EVENT = "event"
+    MEMORY = "memory"
+    LIVE = "live"
+    SETTINGS = "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One answer for whoever is on call. `value` is JSON-ready; `observed_at` is when it was true, as far as we know (UTC)."""
+
+    name: str
+    status: FactStatus
+    value: Any
+    observed_at: datetime
+    source: FactSource
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedFinding:
+    """A finding with what could be learnt within the deadline; `facts` is keyed by fact name."""
+
+    finding: Finding
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The value of a known fact, else None."""
+        fact = self.facts.get(name)
+        return fact.value if fact is not None and fact.status is FactStatus.KNOWN else None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a task acts on: an IAM user, access key or instance profile in an account."""
+
+    type: str
+    name: str
+    account: str
+    arn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to mend. `params` is JSON-ready and holds what the action needs and live state can no longer tell."""
+
+    action: str
+    target: Target
+    params: Mapping[str, Any]
+    finding: EnrichedFinding
+
+    @property
+    def id(self) -> str:
+        target = self.target
+        return stable_id("task", self.finding.finding.id, self.action, target.type, target.account, target.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An action that the rule asks for and the facts speak against, with the reason in words for whoever is on call.
+
+    `cause` is one of a closed set, for the metric: denied, replaced, authorised, not-applicable, unknown-target.
+    """
+
+    action: str
+    cause: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileEvent:
+    """One thing that happened to an instance profile, as remembered: enough to tell its roles, path and tags after it is gone.
+
+    `kind` is the CloudTrail event name; `detail` is JSON-ready (role, path, tags, tag_keys, id, actor). `key` is the record's key.
+    """
+
+    account: str
+    profile: str
+    time: datetime
+    key: str
+    kind: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One line of the remediation journal: what was asked, what was done, and the state before and after."""
+
+    task_id: str
+    at: datetime
+    outcome: str
+    body: Mapping[str, Any]

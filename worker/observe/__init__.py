@@ -1,0 +1,1 @@
+"""What the worker tells the world: metrics, logs, health, OCSF."""

@@ -1,0 +1,212 @@
+"""What happened, said once: each method is one happening, and from it come both the metric and the log line.
+
+The rest of the worker calls these methods and neither counts nor logs of its own. Labels come from closed sets (rule, level, action, fact,
+outcome, reason, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where on-call should
+know of it a panel and an alert in `deploy/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import FilteringBoundLogger
+
+from worker.model import EnrichedFinding, Fact, Task, Withheld
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
+
+
+class Metrics:
+    """Counts and logs. One instance a process, handed to whoever has something to say."""
+
+    def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:
+        self.registry = registry
+        self.log = log
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"trailmend_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"trailmend_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"trailmend_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self._received = counter("messages_received", "Messages received from a queue.", "queue")
+        self._deleted = counter("messages_deleted", "Messages deleted from a queue after all their work was done.", "queue")
+        self._left = counter("messages_left", "Messages not deleted, so that the queue delivers them again or redrives them.", "reason")
+        self._returned = counter("messages_returned", "Messages given back unworked while stopping.", "queue")
+        self._receive_errors = counter("receive_errors", "Receives from a queue that failed.", "queue")
+        self._delete_errors = counter("delete_errors", "Deletes that failed; the message comes again and is recognised.", "queue")
+        self._hold_errors = counter("hold_errors", "Visibility extensions that failed.", "queue")
+        self._in_hand = gauge("messages_in_hand", "Messages received and not yet deleted or left.", "queue")
+        self._queue = gauge("queue_messages", "Messages in a queue as SQS estimates them.", "queue", "state")
+        self._last_receive = gauge("last_receive_timestamp_seconds", "When a receive last succeeded.", "queue")
+        self._last_progress = gauge("last_progress_timestamp_seconds", "When a message was last finished, or the queue was empty.", "queue")
+        self._message_age = histogram("message_age_seconds", "Time a message waited in the queue, at its first receive.", LAGS, "queue")
+        self._notices = counter("notices", "Messages by notification shape.", "shape")
+        self._skipped = counter("skipped", "Things that are no log and were passed over on purpose.", "reason")
+        self._objects = counter("objects_read", "Objects read to the end.")
+        self._object_bytes = counter("object_bytes", "Bytes fetched from S3.")
+        self._inflated_bytes = counter("inflated_bytes", "Bytes after inflating.")
+        self._records = counter("records", "Records seen.")
+        self._interesting = counter("records_interesting", "Records that a rule or the profile memory might want.")
+        self._faults = counter("faults", "Things that could not be read or done; the message is left.", "stage", "reason")
+        self._rule_errors = counter("rule_errors", "Rules that raised on a record; never counted as no match.", "rule")
+        self._rules = gauge("rules", "Rules loaded.")
+        self._unindexed = gauge("rules_unindexed", "Rules that demand no event source and name, so that every record is built for them.")
+        self._findings = counter("findings", "Findings dispatched.", "rule", "level")
+        self._duplicates = counter("findings_duplicate", "Findings seen before and not dispatched again.")
+        self._facts = counter("facts", "Facts by outcome: known, gone or unknown.", "fact", "outcome")
+        self._fact_seconds = histogram("fact_seconds", "Time to learn a fact.", SECONDS, "fact")
+        self._deliveries = counter("deliveries", "Findings and tasks handed to a sink.", "sink", "outcome")
+        self._tasks = counter("tasks_dispatched", "Tasks put on the task queue.", "action")
+        self._withheld = counter("tasks_withheld", "Actions a rule asked for and the facts spoke against.", "action", "reason")
+        self._lag = histogram("event_lag_seconds", "From the event's time to its finding being dispatched.", LAGS)
+        self._stage_seconds = histogram("stage_seconds", "Time a message spends in a stage.", SECONDS, "stage")
+        self._remediations = counter("remediations", "Tasks by what became of them.", "action", "outcome")
+        self._refused = counter("tasks_refused", "Task messages that were no valid task.", "reason")
+
+    # The queue.
+
+    def received(self, queue: str, count: int, at: datetime) -> None:
+        self._last_receive.labels(queue).set(at.timestamp())
+        if count:
+            self._received.labels(queue).inc(count)
+            self._in_hand.labels(queue).inc(count)
+        else:
+            self._last_progress.labels(queue).set(at.timestamp())
+
+    def waited(self, queue: str, seconds: float) -> None:
+        self._message_age.labels(queue).observe(max(0.0, seconds))
+
+    def receive_failed(self, queue: str, error: str) -> None:
+        self._receive_errors.labels(queue).inc()
+        self.log.error("receive_failed", queue=queue, error=error)
+
+    def finished(self, queue: str, at: datetime) -> None:
+        """A message's work came to an end, whichever."""
+        self._in_hand.labels(queue).dec()
+        self._last_progress.labels(queue).set(at.timestamp())
+
+    def deleted(self, queue: str, count: int) -> None:
+        self._deleted.labels(queue).inc(count)
+
+    def delete_failed(self, queue: str, message_id: str, error: str) -> None:
+        self._delete_errors.labels(queue).inc()
+        self.log.warning("delete_failed", queue=queue, message_id=message_id, error=error)
+
+    def hold_failed(self, queue: str, message_id: str, error: str) -> None:
+        self._hold_errors.labels(queue).inc()
+        self.log.warning("hold_failed", queue=queue, message_id=message_id, error=error)
+
+    def left(self, reason: str, **context: Any) -> None:
+        """A message stays on the queue: to be tried again, and at last to be redriven."""
+        self._left.labels(reason).inc()
+        self.log.warning("message_left", reason=reason, **context)
+
+    def returned(self, queue: str, count: int) -> None:
+        self._returned.labels(queue).inc(count)
+        self.log.info("messages_returned", queue=queue, count=count)
+
+    def queue_depth(self, queue: str, states: Mapping[str, int]) -> None:
+        for state, count in states.items():
+            self._queue.labels(queue, state).set(count)
+
+    # Reading.
+
+    def notice(self, shape: str) -> None:
+        self._notices.labels(shape).inc()
+
+    def skipped(self, reason: str, count: int = 1, **context: Any) -> None:
+        self._skipped.labels(reason).inc(count)
+        self.log.debug("skipped", reason=reason, count=count, **context)
+
+    def object_read(self, compressed_bytes: int, inflated_bytes: int, records: int, interesting: int) -> None:
+        self._objects.inc()
+        self._object_bytes.inc(compressed_bytes)
+        self._inflated_bytes.inc(inflated_bytes)
+        self._records.inc(records)
+        self._interesting.inc(interesting)
+
+    def fault(self, stage: str, reason: str, **context: Any) -> None:
+        """Something could not be read or done. `context` says what, where and what to do about it."""
+        self._faults.labels(stage, reason).inc()
+        self.log.error("fault", stage=stage, reason=reason, **context)
+
+    def staged(self, stage: str, seconds: float) -> None:
+        self._stage_seconds.labels(stage).observe(seconds)
+
+    # Deciding.
+
+    def rules_loaded(self, count: int, unindexed: int) -> None:
+        self._rules.set(count)
+        self._unindexed.set(unindexed)
+        self.log.info("rules_loaded", count=count, unindexed=unindexed)
+
+    def rule_error(self, rule: str, error: str, **context: Any) -> None:
+        self._rule_errors.labels(rule).inc()
+        self.log.error("rule_error", rule=rule, error=error, **context)
+
+    # Learning.
+
+    def fact(self, fact: Fact, seconds: float) -> None:
+        self._facts.labels(fact.name, fact.status.value).inc()
+        self._fact_seconds.labels(fact.name).observe(seconds)
+        if fact.reason is not None:
+            self.log.warning("fact_unknown", fact=fact.name, reason=fact.reason)
+
+    # Telling.
+
+    def finding(self, found: EnrichedFinding, at: datetime) -> None:
+        finding = found.finding
+        self._findings.labels(finding.rule.id, finding.rule.level.value).inc()
+        if finding.record.time is not None:
+            self._lag.observe(max(0.0, (at - finding.record.time).total_seconds()))
+        self.log.info(
+            "finding",
+            finding_id=finding.id,
+            rule=finding.rule.id,
+            level=finding.rule.level.value,
+            event_name=finding.record.name,
+            actor=finding.actor.arn,
+            subject=finding.subject.name,
+        )
+
+    def duplicate(self, finding_id: str) -> None:
+        self._duplicates.inc()
+        self.log.debug("finding_duplicate", finding_id=finding_id)
+
+    def delivered(self, sink: str, outcome: str, **context: Any) -> None:
+        """`sink` is the sink's kind (sqs, stdout, file); `outcome` is ok or failed."""
+        self._deliveries.labels(sink, outcome).inc()
+        if outcome != "ok":
+            self.log.error("delivery_failed", sink=sink, **context)
+
+    def task(self, task: Task) -> None:
+        self._tasks.labels(task.action).inc()
+        self.log.info("task_dispatched", task_id=task.id, action=task.action, target=task.target.name, finding_id=task.finding.finding.id)
+
+    def withheld(self, withheld: Withheld, finding_id: str) -> None:
+        self._withheld.labels(withheld.action, withheld.cause).inc()
+        self.log.info("task_withheld", action=withheld.action, cause=withheld.cause, reason=withheld.reason, finding_id=finding_id)
+
+    # Mending.
+
+    def remediated(self, action: str, outcome: str, **context: Any) -> None:
+        self._remediations.labels(action, outcome).inc()
+        self.log.info("remediation", action=action, outcome=outcome, **context)
+
+    def task_refused(self, reason: str, **context: Any) -> None:
+        self._refused.labels(reason).inc()
+        self.log.error("task_refused", reason=reason, **context)
+
+    # Life.
+
+    def life(self, event: str, **context: Any) -> None:
+        """Started, stopping, stopped: for the log alone."""
+        self.log.info(event, **context)

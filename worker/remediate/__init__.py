@@ -1,0 +1,1 @@
+"""Mending: from a task to a verified, journaled change."""

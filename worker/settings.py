@@ -1,0 +1,261 @@
+"""Settings: one frozen value from the environment, with every fault reported at once.
+
+In goes a mapping (normally `os.environ`), out comes `Settings` or one `SettingsError` that lists every variable at fault by name.
+A newcomer adds a field with its default, a line in `from_environment`, and a row in the README's table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+PREFIX = "TRAILMEND_"
+SQS_MAX_VISIBILITY_SECONDS = 43_200
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html"""
+
+MAX_PORT = 65_535
+
+
+class SettingsError(ValueError):
+    """One or more settings make no sense. `faults` has a sentence for each, beginning with the variable's name."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+class Mode(StrEnum):
+    """What the executor does with a task: nothing, say what it would do, or do it."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAddress:
+    """Where to listen; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator can set. Sizes are in bytes, times in seconds. See the README's table for what each is for."""
+
+    queue_url: str | None = None
+    task_queue_url: str | None = None
+    finding_sinks: tuple[str, ...] = ("stdout:",)
+    rules_dir: Path | None = None
+    shipped_rules: bool = True
+    state: str = "sqlite:///trailmend.db"
+    concurrency: int = 32
+    visibility_timeout_seconds: int = 120
+    grace_seconds: float = 25.0
+    http_address: HttpAddress = HttpAddress("0.0.0.0", 9464)  # noqa: S104  # a container is scraped from outside
+    max_object_bytes: int = 64 * 2**20
+    max_inflated_bytes: int = 512 * 2**20
+    max_record_bytes: int = 2**20
+    member_role_name: str | None = None
+    external_id: str | None = None
+    regions: tuple[str, ...] = ()
+    enrich_deadline_seconds: float = 10.0
+    authorized_principals: tuple[str, ...] = ()
+    change_pattern: str | None = None
+    remediation_mode: Mode = Mode.SHADOW
+    exempt_principals: tuple[str, ...] = ()
+    max_task_age_seconds: int = 3600
+    log_level: str = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read every `TRAILMEND_*` variable. An empty value counts as not set. Raises `SettingsError` naming all faults."""
+        read = _Reader(environment)
+        default = cls()
+        settings = cls(
+            queue_url=read.one("QUEUE_URL", _http_url, default.queue_url),
+            task_queue_url=read.one("TASK_QUEUE_URL", _http_url, default.task_queue_url),
+            finding_sinks=read.one("FINDING_SINKS", _sinks, default.finding_sinks),
+            rules_dir=read.one("RULES_DIR", _folder, default.rules_dir),
+            shipped_rules=read.one("SHIPPED_RULES", _flag, default.shipped_rules),
+            state=read.one("STATE", _state, default.state),
+            concurrency=read.one("CONCURRENCY", _whole(1, 1024), default.concurrency),
+            visibility_timeout_seconds=read.one(
+                "VISIBILITY_TIMEOUT_SECONDS", _whole(2, SQS_MAX_VISIBILITY_SECONDS), default.visibility_timeout_seconds
+            ),
+            grace_seconds=read.one("GRACE_SECONDS", _seconds(0, 3600), default.grace_seconds),
+            http_address=read.one("HTTP_ADDRESS", _address, default.http_address),
+            max_object_bytes=read.one("MAX_OBJECT_BYTES", _whole(1, 2**40), default.max_object_bytes),
+            max_inflated_bytes=read.one("MAX_INFLATED_BYTES", _whole(1, 2**40), default.max_inflated_bytes),
+            max_record_bytes=read.one("MAX_RECORD_BYTES", _whole(1, 2**40), default.max_record_bytes),
+            member_role_name=read.one("MEMBER_ROLE_NAME", _role_name, default.member_role_name),
+            external_id=read.one("EXTERNAL_ID", str, default.external_id),
+            regions=read.one("REGIONS", _regions, default.regions),
+            enrich_deadline_seconds=read.one("ENRICH_DEADLINE_SECONDS", _seconds(0.1, 600), default.enrich_deadline_seconds),
+            authorized_principals=read.one("AUTHORIZED_PRINCIPALS", _list, default.authorized_principals),
+            change_pattern=read.one("CHANGE_PATTERN", _pattern, default.change_pattern),
+            remediation_mode=read.one("REMEDIATION_MODE", _choice(Mode), default.remediation_mode),
+            exempt_principals=read.one("EXEMPT_PRINCIPALS", _list, default.exempt_principals),
+            max_task_age_seconds=read.one("MAX_TASK_AGE_SECONDS", _whole(1, 10**9), default.max_task_age_seconds),
+            log_level=read.one("LOG_LEVEL", _log_level, default.log_level),
+        )
+        if settings.max_inflated_bytes < settings.max_record_bytes:
+            read.faults.append(
+                f"{PREFIX}MAX_RECORD_BYTES: {settings.max_record_bytes} is more than {PREFIX}MAX_INFLATED_BYTES "
+                f"({settings.max_inflated_bytes}), so it could never be reached"
+            )
+        if settings.external_id and not settings.member_role_name:
+            read.faults.append(f"{PREFIX}EXTERNAL_ID: has no use without {PREFIX}MEMBER_ROLE_NAME")
+        if read.faults:
+            raise SettingsError(read.faults)
+        return settings
+
+
+class _Reader:
+    """Reads variables one by one and gathers their faults."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.faults: list[str] = []
+
+    def one(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        text = self.environment.get(PREFIX + name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as fault:
+            self.faults.append(f"{PREFIX}{name}: {fault}")
+            return default
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,15}", text):
+            raise ValueError(f"'{text}' is not a whole number")
+        number = int(text)
+        if not low <= number <= high:
+            raise ValueError(f"{number} is not between {low} and {high}")
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError(f"'{text}' is not a number of seconds") from None
+        if not low <= number <= high:
+            raise ValueError(f"{text} is not between {low:g} and {high:g} seconds")
+        return number
+
+    return parse
+
+
+def _flag(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError(f"'{text}' is neither true nor false")
+    return words[text.lower()]
+
+
+def _choice(kind: type[Mode]) -> Callable[[str], Mode]:
+    def parse(text: str) -> Mode:
+        try:
+            return kind(text.lower())
+        except ValueError:
+            raise ValueError(f"'{text}' is none of {', '.join(kind)}") from None
+
+    return parse
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.path) < 2:
+        raise ValueError(f"'{text}' is not the URL of an SQS queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)")
+    return text
+
+
+def _sinks(text: str) -> tuple[str, ...]:
+    sinks = _list(text)
+    for sink in sinks:
+        scheme, _, rest = sink.partition(":")
+        if scheme == "stdout" and not rest.strip("/"):
+            continue
+        if scheme == "file" and rest.startswith("//") and len(rest) > 2:
+            continue
+        if scheme in ("http", "https"):
+            _http_url(sink)
+            continue
+        raise ValueError(f"'{sink}' is no sink: use stdout:, file:///PATH or the https:// URL of an SQS queue")
+    if len(set(sinks)) != len(sinks):
+        raise ValueError("names a sink twice")
+    return sinks
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise ValueError(f"'{text}' is not a folder that can be read")
+    return path
+
+
+def _state(text: str) -> str:
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+        return text
+    if mark and scheme == "dynamodb" and re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", rest):
+        return text
+    raise ValueError(f"'{text}' is neither sqlite:///PATH (relative) or sqlite:////PATH (absolute) nor dynamodb://TABLE")
+
+
+def _address(text: str) -> HttpAddress:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError(f"'{text}' is not HOST:PORT, such as 0.0.0.0:9464")
+    return HttpAddress(host.strip("[]"), int(port))
+
+
+def _role_name(text: str) -> str:
+    if not re.fullmatch(r"[\w+=,.@/-]{1,128}", text, re.ASCII) or text.startswith("arn:"):
+        raise ValueError(f"'{text}' is not the name of a role (a name, not an ARN: the account is put in for each member)")
+    return text
+
+
+def _regions(text: str) -> tuple[str, ...]:
+    regions = _list(text)
+    for region in regions:
+        if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", region):
+            raise ValueError(f"'{region}' is not the name of an AWS region, such as eu-west-1")
+    return regions
+
+
+def _pattern(text: str) -> str:
+    import re2  # noqa: PLC0415  # costs 15 ms of start-up and few deployments set a pattern
+
+    try:
+        re2.compile(text)
+    except re2.error as fault:
+        raise ValueError(f"'{text}' is not a regular expression that RE2 accepts: {fault}") from None
+    return text
+
+
+def _log_level(text: str) -> str:
+    levels = ("debug", "info", "warning", "error")
+    if text.lower() not in levels:
+        raise ValueError(f"'{text}' is none of {', '.join(levels)}")
+    return text.lower()

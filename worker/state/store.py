@@ -1,0 +1,78 @@
+"""The port to everything that outlives a process: claims, profile memory and the journal.
+
+Two implementations keep these promises and pass the same contract tests: `sqlite.py` (embedded, one host) and `dynamodb.py` (shared by
+a fleet). Only matches reach the store, so it is small. Every method may raise `StoreError`; the message in hand is then left to come
+back. Time is handed in, never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from worker.model import JournalEntry, ProfileEvent
+
+
+class StoreError(Exception):
+    """The store could not answer. The text says which one, what was asked and what to do."""
+
+
+class Claim(StrEnum):
+    """What became of an attempt to claim a key."""
+
+    WON = "won"
+    """Ours until the lease ends: do the work, then `settle`."""
+    BUSY = "busy"
+    """Another owner's lease runs: come back later."""
+    SETTLED = "settled"
+    """Done before, by whomever: do nothing."""
+
+
+class Store(Protocol):
+    """Claims, profile memory and journal. Keys are strings that we make: ids, or a sink's name with an id."""
+
+    async def claim(self, key: str, owner: str, now: datetime, lease: timedelta) -> Claim:
+        """Claim the right to do what `key` stands for.
+
+        Of any number of concurrent callers exactly one wins. A claim whose lease has ended (`lease_until <= now`) can be won
+        again; the same owner claiming its own running claim wins and extends it.
+        """
+
+    async def settle(self, keys: Sequence[str], owner: str, now: datetime) -> None:
+        """Mark the work of these keys as done for good. Idempotent; also for keys that were never claimed.
+
+        A key whose running lease is another owner's is settled all the same: the work has been done.
+        """
+
+    async def release(self, key: str, owner: str) -> None:
+        """Give a claim back unsettled, so that anyone may win it at once. No effect unless `owner` holds it and it is unsettled."""
+
+    async def settled(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of the keys that are settled."""
+
+    async def learn(self, events: Sequence[ProfileEvent]) -> None:
+        """Remember profile events. Idempotent by (account, profile, event key); any order and any number of times."""
+
+    async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
+        """All that is remembered of a profile, by event time, then event key."""
+
+    async def append(self, entry: JournalEntry) -> str:
+        """Append to the journal and answer the entry's hash.
+
+        hash = SHA-256 over the previous entry's hash and the entry's canonical JSON, so no line can be changed or taken out
+        without every later hash telling.
+        """
+
+    def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
+        """Every entry in order, each with its hash and the hash of the one before it ("" for the first)."""
+
+    async def prune(self, before: datetime) -> Mapping[str, int]:
+        """Forget settled claims and profile events older than `before`; the journal is kept.
+
+        Answers how many of each went: `{"claims": n, "profile_events": n}`.
+        """
+
+    async def close(self) -> None:
+        """Release files and connections. The store is not used after it."""
