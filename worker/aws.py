@@ -8,10 +8,13 @@ told apart in CloudTrail by their role session name and source identity, `trailm
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
@@ -24,6 +27,7 @@ SESSION_NAME = "trailmend"
 
 THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "RequestThrottled"})
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Client.UnauthorizedOperation", "AuthFailure"})
+_QUEUE_HOST = re.compile(r"(?:queue\.|sqs(?:-fips)?\.)([a-z0-9-]+)\.(?:amazonaws|api\.aws)")
 GONE = frozenset({"NoSuchEntity", "NoSuchEntityException"})
 
 
@@ -55,6 +59,21 @@ def explain(error: BaseException) -> AwsFault:
     if isinstance(error, (BotoCoreError, OSError, TimeoutError)):
         return AwsFault("unreachable", type(error).__name__, f"{type(error).__name__}: {error}")
     return AwsFault("refused", type(error).__name__, f"{type(error).__name__}: {error}")
+
+
+def session(environment: Mapping[str, str]) -> AioSession:
+    """An AWS session that also honours `AWS_REGION`, which botocore by itself does not read."""
+    made = AioSession()
+    region = environment.get("AWS_REGION")
+    if region:
+        made.set_config_variable("region", region)
+    return made
+
+
+def queue_region(url: str) -> str | None:
+    """The region in an SQS queue's URL, or None where the URL does not tell (an endpoint of one's own)."""
+    found = _QUEUE_HOST.match(urlsplit(url).hostname or "")
+    return found[1] if found else None
 
 
 class Accounts:

@@ -63,6 +63,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that could not be read. `reason` is one of a closed set; `detail` says what and where, of the first of `count` such."""
+
+    reason: str
+    detail: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """One S3 object that a notification told us of. `key` is the object's real key, already decoded; `size` is in bytes."""
 
@@ -336,12 +345,21 @@ class Task:
 class Withheld:
     """An action that the rule asks for and the facts speak against, with the reason in words for whoever is on call.
 
-    `cause` is one of a closed set, for the metric: denied, replaced, authorised, not-applicable, unknown-target.
+    `cause` is one of a closed set, for the metric: denied, authorised, replaced, not-applicable, unknown-target, unknown-action.
     """
 
     action: str
     cause: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message on its way to a sink: `id` also deduplicates where the sink can, `group` orders (FIFO), `body` is UTF-8 JSON without a line break."""
+
+    id: str
+    group: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

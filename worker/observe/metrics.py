@@ -171,7 +171,7 @@ class Metrics:
             "finding",
             finding_id=finding.id,
             rule=finding.rule.id,
-            level=finding.rule.level.value,
+            severity=finding.rule.level.value,
             event_name=finding.record.name,
             actor=finding.actor.arn,
             subject=finding.subject.name,

@@ -1,0 +1,238 @@
+"""The bytes of an object become the records that matter, whatever form they have, and a bad part never hides a good one."""
+
+import gzip
+import json
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.ingest import trail
+from worker.ingest.trail import Bounds, read
+from worker.model import Interest, Origin
+
+WANTED = Interest(pairs=frozenset({("iam.amazonaws.com", "deleteinstanceprofile")}))
+ORIGIN = Origin(path="test")
+BOUNDS = Bounds(inflated_bytes=10_000_000, record_bytes=100_000)
+
+
+def hit(number=0, **more):
+    return {
+        "eventVersion": "1.08",
+        "eventSource": "iam.amazonaws.com",
+        "eventName": "DeleteInstanceProfile",
+        "eventID": str(number),
+        **more,
+    }
+
+
+def miss(number=0, **more):
+    return {"eventVersion": "1.08", "eventSource": "ec2.amazonaws.com", "eventName": "DescribeInstances", "eventID": str(number), **more}
+
+
+RECORDS = [miss(1), hit(2, requestParameters={"instanceProfileName": "web"}), miss(3, x="é"), hit(4, tags=[{"key": "a"}])]
+FILE = json.dumps({"Records": RECORDS}).encode()
+
+
+def ids(found):
+    return [record.event["eventID"] for record in found.records]
+
+
+def reasons(found):
+    return [fault.reason for fault in found.faults]
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        pytest.param(gzip.compress(FILE), 4, id="gzip"),
+        pytest.param(FILE, 4, id="plain"),
+        pytest.param(b"\xef\xbb\xbf" + FILE, 4, id="byte order mark"),
+        pytest.param(json.dumps({"Records": RECORDS}, indent=2).encode(), 4, id="indented"),
+        pytest.param(json.dumps(RECORDS).encode(), 4, id="bare list"),
+        pytest.param("\n".join(map(json.dumps, RECORDS)).encode(), 4, id="JSON lines"),
+        pytest.param("\r\n".join(map(json.dumps, RECORDS)).encode() + b"\r\n\r\n", 4, id="JSON lines, CRLF"),
+        pytest.param("\n".join(json.dumps({"Records": [record]}) for record in RECORDS).encode(), 4, id="files as lines"),
+        pytest.param(gzip.compress(FILE) + gzip.compress(b"\n") + b"\0\0", 4, id="several members, padded"),
+        pytest.param(
+            "\n".join(json.dumps({"detail-type": "AWS API Call via CloudTrail", "detail": r}) for r in RECORDS).encode(),
+            4,
+            id="EventBridge lines",
+        ),
+        pytest.param(json.dumps({"Events": [{"CloudTrailEvent": json.dumps(r)} for r in RECORDS]}).encode(), 4, id="LookupEvents"),
+        pytest.param("\n".join(json.dumps({"CloudTrailEvent": json.dumps(r)}) for r in RECORDS).encode(), 4, id="LookupEvents lines"),
+    ],
+)
+def test_every_wrapper_holds_the_same_records(body, seen):
+    """However the records are wrapped, the same ones are found, and none is a fault."""
+    found = read(body, ORIGIN, WANTED, BOUNDS)
+    assert (ids(found), found.seen, found.faults) == (["2", "4"], seen, ())
+
+
+def test_one_object_is_one_record():
+    """A file may be a single record."""
+    assert ids(read(json.dumps(RECORDS[1]).encode(), ORIGIN, WANTED, BOUNDS)) == ["2"]
+    wrapped = {"detail-type": "AWS API Call via CloudTrail", "detail": RECORDS[1]}
+    assert ids(read(json.dumps(wrapped).encode(), ORIGIN, WANTED, BOUNDS)) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "found_ids"),
+    [
+        pytest.param(b"", "empty", [], id="no bytes"),
+        pytest.param(gzip.compress(b""), "empty", [], id="gzip of nothing"),
+        pytest.param(b"PK\x03\x04zip", "not-gzip", [], id="zip"),
+        pytest.param(b"hello", "not-gzip", [], id="text"),
+        pytest.param(gzip.compress(b"hello"), "invalid-json", [], id="gzip of text"),
+        pytest.param(gzip.compress(FILE)[:-8], "truncated-gzip", ["2", "4"], id="gzip cut in its trailer"),
+        pytest.param(gzip.compress(FILE)[:-8] + b"\0\0\0\0" + gzip.compress(FILE)[-4:], "corrupt-gzip", ["2", "4"], id="wrong checksum"),
+        pytest.param(gzip.compress(FILE) + b"junk", "corrupt-gzip", ["2", "4"], id="gzip and junk"),
+        pytest.param(FILE[:-12], "invalid-json", ["2"], id="cut in the last record"),
+        pytest.param(b'{"Records": 3}', "records-not-a-list", [], id="Records no list"),
+        pytest.param(json.dumps({"Records": [3, hit(1)]}).encode(), "record-not-an-object", ["1"], id="record no object"),
+        pytest.param(json.dumps({"Records": [{"a": 1}, hit(1)]}).encode(), "record-without-event-name", ["1"], id="record without name"),
+        pytest.param(
+            json.dumps({"Records": [hit(0, eventName=3), hit(1)]}).encode(), "record-without-event-name", ["1"], id="name no string"
+        ),
+        pytest.param(
+            json.dumps({"Records": [hit(0, pad="x" * 100_000), hit(1)]}).encode(), "record-too-large", ["1"], id="record too large"
+        ),
+        pytest.param(FILE.replace(b'"eventID": "3"', b'"eventID": tru'), "invalid-json", ["2", "4"], id="one broken record"),
+        pytest.param(
+            b"\n".join([json.dumps(hit(1)).encode(), b"{oops", json.dumps(hit(2)).encode()]),
+            "invalid-json",
+            ["1", "2"],
+            id="one broken line",
+        ),
+        pytest.param(FILE.replace(b"\\u00e9", b"\xff"), "invalid-json", ["2", "4"], id="not UTF-8"),
+        pytest.param(b"[" * 50_000, "invalid-json", [], id="too deep"),
+    ],
+)
+def test_a_fault_is_told_and_hides_no_good_record(body, reason, found_ids):
+    """Every kind of bad input has its reason, with its place in words, and every good record beside it is found."""
+    found = read(body, ORIGIN, WANTED, BOUNDS)
+    assert reasons(found) == [reason]
+    assert found.faults[0].detail
+    assert ids(found) == found_ids
+
+
+def test_faults_of_one_kind_are_counted_together():
+    """A thousand bad records make one fault with its count, not a thousand log lines."""
+    body = json.dumps({"Records": [7] * 1000 + [hit(1)]}).encode()
+    found = read(body, ORIGIN, WANTED, BOUNDS)
+    assert [(fault.reason, fault.count) for fault in found.faults] == [("record-not-an-object", 1000)]
+    assert "record 1 of 1001" in found.faults[0].detail
+
+
+@pytest.mark.parametrize("lie", [None, 0, 100])
+def test_a_bomb_is_not_inflated_past_the_bound(lie):
+    """A small file that would inflate beyond the bound is refused, whatever its trailer claims."""
+    bomb = gzip.compress(b" " * 50_000_000)
+    if lie is not None:
+        bomb = bomb[:-4] + lie.to_bytes(4, "little")
+    found = read(bomb, ORIGIN, WANTED, Bounds(1_000_000, 1000))
+    assert reasons(found) == ["too-large"]
+    assert found.inflated_bytes == 0
+
+
+def test_a_bomb_of_many_members_is_not_inflated_past_the_bound():
+    """The bound is for the object, not for each gzip member."""
+    body = gzip.compress(b"[" + b" " * 600_000) * 3
+    assert reasons(read(body, ORIGIN, WANTED, Bounds(1_000_000, 1000))) == ["too-large"]
+
+
+def test_what_is_no_log_is_skipped_not_faulted():
+    """Insight records and a digest file are passed over and counted."""
+    insight = {"eventVersion": "1.08", "eventType": "AwsCloudTrailInsight", "eventCategory": "Insight", "insightDetails": {}}
+    found = read(json.dumps({"Records": [insight, hit(1)]}).encode(), ORIGIN, WANTED, BOUNDS)
+    assert (ids(found), dict(found.skipped or {}), found.faults) == (["1"], {"insight": 1}, ())
+    digest = {"awsAccountId": "111122223333", "digestStartTime": "2026-11-23T12:00:00Z", "digestS3Bucket": "logs", "logFiles": []}
+    found = read(json.dumps(digest).encode(), ORIGIN, WANTED, BOUNDS)
+    assert (found.seen, dict(found.skipped or {}), found.faults) == (0, {"digest": 1}, ())
+
+
+def test_escapes_and_repeated_members_cannot_hide_a_record():
+    r"""JSON says that `\\u0044elete...` is Delete..., and that the last of two equal members counts."""
+    escaped = FILE.replace(b'"DeleteInstanceProfile"', b'"\\u0044eleteInstanceProfile"')
+    assert ids(read(escaped, ORIGIN, WANTED, BOUNDS)) == ["2", "4"]
+    twice = b'{"Records": [{"eventName": "DescribeInstances", "eventSource": "iam.amazonaws.com", "eventName": "DeleteInstanceProfile", "eventID": "1"}]}'
+    assert ids(read(twice, ORIGIN, WANTED, BOUNDS)) == ["1"]
+
+
+def test_a_lone_surrogate_cannot_hide_a_record():
+    """A caller who writes a lone surrogate into a user agent is found all the same."""
+    body = FILE.replace(b'"web"', b'"\\ud800"')
+    found = read(body, ORIGIN, WANTED, BOUNDS)
+    assert (ids(found), found.faults) == (["2", "4"], ())
+    assert found.records[0].event["requestParameters"]["instanceProfileName"] == "?"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "eventName": st.sampled_from(["DeleteInstanceProfile", "deleteinstanceprofile", "DescribeInstances", ""]) | VALUES,
+        "eventSource": st.sampled_from(["iam.amazonaws.com", "IAM.amazonaws.com", "ec2.amazonaws.com"]) | VALUES,
+        "detail": VALUES,
+        "more": VALUES,
+    },
+)
+
+
+@given(st.lists(EVENTS | VALUES, max_size=6))
+def test_the_fast_path_and_the_exact_path_agree(records):
+    """For any list of records, ordinary or odd, the projection finds what walking every record finds."""
+    body = json.dumps({"Records": records}).encode()
+    fast = read(body, ORIGIN, WANTED, BOUNDS)
+    exact = trail._walk(body, ORIGIN, WANTED, BOUNDS, trail._Notes())
+    assert [record.event for record in fast.records] == [record.event for record in exact.records]
+    assert (fast.seen, fast.faults, dict(fast.skipped or {})) == (exact.seen, exact.faults, dict(exact.skipped or {}))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_damaged_file_loses_no_whole_record_and_never_raises(data):
+    """Cut anywhere: every record whose bytes are whole is found."""
+    cut = data.draw(st.integers(0, len(FILE)))
+    found = read(FILE[:cut], ORIGIN, WANTED, BOUNDS)
+    whole = [
+        record["eventID"]
+        for record in RECORDS
+        if record in (RECORDS[1], RECORDS[3]) and FILE.find(json.dumps(record).encode()) + len(json.dumps(record)) <= cut
+    ]
+    assert ids(found) == whole
+    assert cut == len(FILE) or found.faults
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.integers(0, 400), st.booleans())
+def test_no_bytes_make_the_reader_raise(noise, at, compressed):
+    """Bytes put anywhere into a file, compressed or not, give records and faults, never an exception."""
+    body = gzip.compress(FILE) if compressed else FILE
+    at = min(at, len(body))
+    found = read(body[:at] + noise + body[at:], ORIGIN, WANTED, BOUNDS)
+    assert found.faults or found.seen >= 4
+
+
+@given(st.binary(max_size=4000))
+def test_inflating_agrees_with_zlib(content):
+    """One call of libdeflate and a loop over zlib give the same bytes."""
+    notes = trail._Notes()
+    assert trail._inflate(gzip.compress(content), 10_000, notes) == content
+    assert trail._inflate_exactly(gzip.compress(content), 10_000, notes) == content
+    assert zlib.decompress(gzip.compress(content), wbits=31) == content
+
+
+def test_the_real_deletions_are_found(shared_data):
+    """The 55 real objects hold 2,900 records, and three of them delete an instance profile."""
+    found = [read(path.read_bytes(), ORIGIN, WANTED, BOUNDS) for path in sorted(shared_data.glob("cloudtrail/invictus/AWSLogs/**/*.gz"))]
+    assert len(found) == 55
+    assert sum(one.seen for one in found) == 2900
+    times = sorted(record.event["eventTime"] for one in found for record in one.records)
+    assert times == ["2023-07-10T12:07:24Z", "2023-07-10T12:08:37Z", "2023-07-10T12:09:09Z"]
+    assert not any(one.faults for one in found)

@@ -1,0 +1,158 @@
+"""Composition: settings -> clients -> pipeline -> service. The only file that knows every part.
+
+Each function here is one role of the program, from its settings to its end. Time, chance, the environment and the streams come in as arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from structlog.typing import FilteringBoundLogger
+
+from worker.aws import Accounts, queue_region, session
+from worker.detect.rulebook import Rulebook, load
+from worker.dispatch.sinks import open_sink
+from worker.enrich import profile
+from worker.enrich.investigator import Investigator
+from worker.ingest.objects import ObjectError, Objects
+from worker.ingest.queue import Queue
+from worker.ingest.trail import Bounds
+from worker.model import Message, Verdict
+from worker.observe.http import serving
+from worker.observe.metrics import Metrics
+from worker.pipeline import Parts, Pipeline
+from worker.remediate.executor import Executor
+from worker.service import Service
+from worker.settings import Settings, SettingsError
+from worker.state.opening import open_store
+from worker.state.store import Store, StoreError
+
+FORGET_AFTER = timedelta(days=30)
+"""Longer than any queue keeps a message (14 days) and any on-call rotation lasts; then claims and profile events are forgotten."""
+FORGET_EVERY_SECONDS = 3600.0
+LEASE_MARGIN_SECONDS = 20.0
+"""What a finding may take beyond its enrichment. Short, so that the findings of a worker that died are free before their messages are back."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a process is given from outside."""
+
+    environment: Mapping[str, str]
+    clock: Callable[[], datetime]
+    chance: random.Random
+    owner: str
+    stdout: BinaryIO
+    log: FilteringBoundLogger
+
+
+def rulebook(settings: Settings, folders: Sequence[Path] = ()) -> Rulebook:
+    """The shipped rules and the user's. Raises `RuleFaults`."""
+    users = [settings.rules_dir] if settings.rules_dir is not None else []
+    return load([*users, *folders], shipped=settings.shipped_rules)
+
+
+async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> None:
+    """`trailmend run`, until `stop` is set. Raises `SettingsError`, `RuleFaults`, `StoreError` and `ListenError` before it begins."""
+    url = _required(settings.queue_url, "QUEUE_URL", "run")
+    rules = rulebook(settings)
+    async with _opened(settings, world) as (accounts, store, metrics):
+        metrics.rules_loaded(len(rules.rules), len(rules.unindexed))
+        for rule in rules.unindexed:
+            metrics.life("rule_unindexed", rule=rule.rule.id, hint="it names no event source or name, so that every record is built for it")
+        objects = Objects(accounts, world.environment, settings.max_object_bytes, world.clock)
+        investigator = Investigator(accounts, store, settings, metrics, world.clock)
+        task_sink = None if settings.task_queue_url is None else await open_sink(settings.task_queue_url, accounts, world.stdout)
+        if task_sink is None:
+            metrics.life("tasks_not_dispatched", hint="set TRAILMEND_TASK_QUEUE_URL to have remediation tasks dispatched")
+        parts = Parts(
+            rulebook=rules,
+            fetch=objects.fetch,
+            fetch_fault=ObjectError,
+            investigate=investigator.investigate,
+            profile_interest=profile.INTEREST,
+            profile_events=profile.events_of,
+            store=store,
+            finding_sinks=tuple([await open_sink(sink, accounts, world.stdout) for sink in settings.finding_sinks]),
+            task_sink=task_sink,
+            metrics=metrics,
+            clock=world.clock,
+            owner=world.owner,
+            bounds=Bounds(settings.max_inflated_bytes, settings.max_record_bytes),
+            lease=timedelta(seconds=settings.enrich_deadline_seconds + LEASE_MARGIN_SECONDS),
+        )
+        client = await accounts.client("sqs", region=queue_region(url))
+        queue = Queue(client, url, "main", settings.visibility_timeout_seconds, metrics)
+        await _serve(queue, Pipeline(parts), settings, world, metrics, store, stop)
+
+
+async def run_executor(settings: Settings, world: World, stop: asyncio.Event) -> None:
+    """`trailmend remediate`, until `stop` is set. Raises `SettingsError`, `StoreError` and `ListenError` before it begins."""
+    url = _required(settings.task_queue_url, "TASK_QUEUE_URL", "remediate")
+    async with _opened(settings, world) as (accounts, store, metrics):
+        executor = Executor(store, accounts, settings, metrics, world.clock, world.owner)
+        client = await accounts.client("sqs", region=queue_region(url))
+        queue = Queue(client, url, "tasks", settings.visibility_timeout_seconds, metrics)
+        metrics.life("remediation_mode", mode=settings.remediation_mode.value)
+        await _serve(queue, executor.handle, settings, world, metrics, store, stop)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, world: World) -> AsyncIterator[tuple[Accounts, Store, Metrics]]:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    metrics = Metrics(registry, world.log)
+    async with AsyncExitStack() as stack:
+        accounts = await stack.enter_async_context(Accounts(session(world.environment), settings))
+        store = await open_store(settings.state, accounts)
+        stack.push_async_callback(store.close)
+        yield accounts, store, metrics
+
+
+async def _serve(
+    queue: Queue,
+    work: Callable[[Message], Awaitable[Verdict]],
+    settings: Settings,
+    world: World,
+    metrics: Metrics,
+    store: Store,
+    stop: asyncio.Event,
+) -> None:
+    service = Service(
+        queue,
+        work,
+        concurrency=settings.concurrency,
+        grace_seconds=settings.grace_seconds,
+        metrics=metrics,
+        clock=world.clock,
+        chance=world.chance,
+    )
+    async with serving(settings.http_address, metrics.registry, service.faults) as address, asyncio.TaskGroup() as group:
+        metrics.life("started", queue=queue.url, http=f"http://{address.host}:{address.port}", concurrency=settings.concurrency)
+        forgetting = group.create_task(_forget(store, world.clock, metrics), name="forget")
+        await service.run(stop)
+        forgetting.cancel()
+
+
+async def _forget(store: Store, clock: Callable[[], datetime], metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FORGET_EVERY_SECONDS)
+        try:
+            metrics.life("forgotten", **await store.prune(clock() - FORGET_AFTER))
+        except StoreError as error:
+            metrics.fault("forget", "store", detail=str(error))
+
+
+def _required(value: str | None, name: str, command: str) -> str:
+    if value is None:
+        raise SettingsError([f"TRAILMEND_{name}: must be set for `trailmend {command}`; it is the URL of an SQS queue"])
+    return value

@@ -1,0 +1,250 @@
+"""The commands: parsing and printing, nothing else. `trailmend --help` lists them.
+
+Exit status: 0 done, 1 the job found a fault, 2 wrong usage or settings. Results go to standard output, everything about the work to standard error.
+What a command needs is imported when it runs, so that `--help` is instant and `run` starts fast.
+"""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker import __version__
+from worker.settings import Settings, SettingsError
+
+DONE, FAULT, USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; answers its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+    except SettingsError as error:
+        for fault in error.faults:
+            _complain(fault)
+        return USAGE
+    except BrokenPipeError:
+        # Whoever read our output has had enough; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trailmend", description="Watches CloudTrail and mends IAM.")
+    parser.add_argument("--version", action="version", version=f"trailmend {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the worker: from notifications on TRAILMEND_QUEUE_URL to findings and tasks")
+    run.set_defaults(command=_run)
+
+    remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
+    remediate.set_defaults(command=_remediate)
+
+    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
+    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    demo.set_defaults(command=_demo)
+
+    scan = commands.add_parser("scan", help="find in CloudTrail files, folders, standard input or a bucket; needs no AWS for files")
+    scan.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder, - for standard input, or s3://bucket/prefix")
+    scan.add_argument("--rules", action="append", type=Path, default=[], metavar="DIR", help="more Sigma rules (may be given again)")
+    scan.add_argument("--no-shipped-rules", action="store_true", help="only the rules of --rules")
+    scan.add_argument("--format", choices=("table", "jsonl", "ocsf"), default="table", help="for people, programs, or as OCSF events")
+    scan.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="only events at or after this time (ISO 8601, UTC)")
+    scan.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="only events before this time")
+    scan.add_argument("--stats", metavar="FILE", help="write what was read as one JSON object to FILE, - for standard error")
+    scan.set_defaults(command=_scan)
+
+    rules = commands.add_parser("rules", help="the rules").add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command, text in (
+        ("list", _rules_list, "every rule with its level, events and tests"),
+        ("check", _rules_check, "load rules and tell every fault with its place"),
+        ("test", _rules_test, "run the tests inside the rules"),
+    ):
+        one = rules.add_parser(name, help=text)
+        one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folders of rules instead of the shipped ones")
+        one.set_defaults(command=command)
+    return parser
+
+
+# The long-running roles.
+
+
+def _run(_: argparse.Namespace) -> int:
+    from worker import app
+
+    return _live(app.run_worker)
+
+
+def _remediate(_: argparse.Namespace) -> int:
+    from worker import app
+
+    return _live(app.run_executor)
+
+
+def _live(role: Callable[..., Awaitable[None]]) -> int:
+    """Run a role until a first SIGTERM or SIGINT asks it to drain; a second ends the process at once."""
+    from worker.app import World
+    from worker.detect.rulebook import RuleFaults
+    from worker.observe import logs
+    from worker.observe.http import ListenError
+    from worker.state.store import StoreError
+
+    settings = Settings.from_environment(os.environ)
+    world = World(
+        environment=os.environ,
+        clock=_now,
+        chance=random.Random(),  # noqa: S311  # spreads retries, guards nothing
+        owner=str(uuid.uuid4()),
+        stdout=sys.stdout.buffer,
+        log=logs.configure(settings.log_level, sys.stderr),
+    )
+
+    async def life() -> None:
+        stop = asyncio.Event()
+
+        def told(number: int) -> None:
+            if stop.is_set():
+                os._exit(128 + number)
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told, number)
+        await role(settings, world, stop)
+
+    try:
+        asyncio.run(life())
+    except ListenError as error:
+        _complain(str(error))
+        return USAGE
+    except RuleFaults as error:
+        return _rule_faults(error)
+    except StoreError as error:
+        _complain(str(error))
+        return FAULT
+    return DONE
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from worker.local.demo import main as demo
+    from worker.printing import console
+
+    return demo(options.keep, console(sys.stdout))
+
+
+def _rules_list(options: argparse.Namespace) -> int:
+    from worker.detect.rulebook import RuleFaults, load
+    from worker.printing import console, rules_table
+
+    try:
+        rulebook = load(options.folders, shipped=not options.folders)
+    except RuleFaults as error:
+        return _rule_faults(error)
+    console(sys.stdout).print(rules_table(rulebook))
+    return DONE
+
+
+def _rules_check(options: argparse.Namespace) -> int:
+    from worker.detect.rulebook import RuleFaults, load
+    from worker.dispatch.plan import PLANNERS
+
+    try:
+        rulebook = load(options.folders, shipped=not options.folders)
+    except RuleFaults as error:
+        return _rule_faults(error)
+    unknown = [(rule, action) for rule in rulebook.rules for action in rule.rule.remediation if action not in PLANNERS]
+    for rule, action in unknown:
+        _complain(f"{rule.path}:{rule.line}: remediation names '{action}', which is none of {', '.join(PLANNERS)}")
+    if not unknown:
+        print(f"{len(rulebook.rules)} rules, no fault")
+    return FAULT if unknown else DONE
+
+
+def _rules_test(options: argparse.Namespace) -> int:
+    from worker.detect import samples
+    from worker.detect.rulebook import RuleFaults, load
+
+    try:
+        results = samples.run(load(options.folders, shipped=not options.folders))
+    except RuleFaults as error:
+        return _rule_faults(error)
+    failed = [result for result in results if not result.passed]
+    for result in failed:
+        _complain(f"{result.rule.path}: test '{result.sample.name}': {result.text}")
+    print(f"{len(results) - len(failed)} tests passed, {len(failed)} failed")
+    return FAULT if failed else DONE
+
+
+def _rule_faults(error: Exception) -> int:
+    for fault in str(error).splitlines():
+        _complain(fault)
+    return FAULT
+
+
+# Scanning.
+
+
+def _scan(options: argparse.Namespace) -> int:
+    from worker import scanning
+    from worker.detect.rulebook import RuleFaults, load
+    from worker.printing import console, print_findings
+
+    settings = Settings.from_environment(os.environ)
+    try:
+        rules = load(options.rules, shipped=not options.no_shipped_rules)
+    except RuleFaults as error:
+        return _rule_faults(error)
+    if not rules.rules:
+        _complain("there is no rule to scan with: give --rules DIR, or leave --no-shipped-rules away")
+        return USAGE
+    asked = scanning.Asked(tuple(options.paths), options.since, options.until)
+    try:
+        scanned = asyncio.run(scanning.run(asked, rules, settings, os.environ, _now, console(sys.stderr), sys.stdin.buffer))
+    except FileNotFoundError as error:
+        _complain(str(error))
+        return USAGE
+    print_findings(scanned.findings, options.format, sys.stdout, _now())
+    if options.stats is not None:
+        try:
+            _write_stats(scanned.stats, options.stats)
+        except OSError as error:
+            _complain(f"--stats: {error}")
+            return USAGE
+    return FAULT if scanned.faulty else DONE
+
+
+def _write_stats(stats: Mapping[str, object], where: str) -> None:
+    line = json.dumps(stats) + "\n"
+    if where == "-":
+        sys.stderr.write(line)
+    else:
+        Path(where).write_text(line, encoding="utf-8")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time such as 2026-11-23 or 2026-11-23T14:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _complain(text: str) -> None:
+    print(f"trailmend: {text}", file=sys.stderr)

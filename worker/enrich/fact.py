@@ -1,0 +1,107 @@
+"""What a fact is made of: the kind (name, source, when it applies, how it is learnt), the case it is learnt for, and a question to AWS.
+
+A file a subject (`user.py`, `role.py`, `profile.py`, ...) defines its kinds; `investigator.py` lists them. A kind is handed a `Case` and
+does no I/O of its own: it asks through `Case.ask`, and every answer is a value, also the failed ones. A newcomer's fact is one function
+`(Case) -> Fact`, one `FactKind`, and one line in the investigator's tuple.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.aws import AwsFault
+from worker.model import Fact, FactSource, FactStatus, Finding
+from worker.settings import Settings
+from worker.state.store import Store
+
+ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+"""An account id. Records are untrusted, and an account we look up becomes a client that stays open."""
+
+IAM_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: no `*`, no `/`, so a name is safe in a filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question to AWS: an aiobotocore method and its parameters, in an account (None: our own) and region (None: our own).
+
+    An answer may be given again for `lifetime_seconds`, to `standing` questions (which no watched event changes) also when it is from
+    before the event. With `gather`, every page is read and the lists under that member are joined, up to `most` entries.
+    """
+
+    account: str | None
+    service: str
+    operation: str
+    lifetime_seconds: float
+    params: Mapping[str, Any] = field(default_factory=dict)
+    region: str | None = None
+    standing: bool = False
+    gather: str | None = None
+    most: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What AWS said at `at`: the response without its metadata, or the fault. A gathered answer is `{member: [...], "more": bool}`."""
+
+    at: datetime
+    value: Mapping[str, Any]
+    fault: AwsFault | None = None
+
+    @property
+    def gone(self) -> bool:
+        """AWS said that there is no such thing."""
+        return self.fault is not None and self.fault.kind == "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a fact is learnt from. `ask` never raises; `fact` answers another fact of the same finding, learnt once for all who ask."""
+
+    finding: Finding
+    settings: Settings
+    store: Store
+    clock: Callable[[], datetime]
+    ask: Callable[[Call], Awaitable[Answer]]
+    fact: Callable[[str], Awaitable[Fact | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class FactKind:
+    """One kind of fact. `source` is what an unanswered fact is said to have been asked of."""
+
+    name: str
+    source: FactSource
+    applies: Callable[[Finding, Settings], bool]
+    learn: Callable[[Case], Awaitable[Fact]]
+
+    def known(self, value: Any, at: datetime, *, source: FactSource | None = None, reason: str | None = None) -> Fact:
+        """The answer. With a reason it is known in part, and the reason says what is missing and why."""
+        return Fact(self.name, FactStatus.KNOWN, value, at, source or self.source, reason)
+
+    def gone(self, at: datetime) -> Fact:
+        """What was asked about no longer exists."""
+        return Fact(self.name, FactStatus.GONE, None, at, self.source)
+
+    def unknown(self, at: datetime, reason: str) -> Fact:
+        """No answer was to be had, and why."""
+        return Fact(self.name, FactStatus.UNKNOWN, None, at, self.source, reason)
+
+
+def stamp(moment: Any) -> str | None:
+    """A time as CloudTrail writes it (`2023-07-10T12:07:24Z`); None for anything that is no time."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(moment, datetime) else None
+
+
+def tags_of(tags: Any) -> dict[str, str]:
+    """AWS's list of `{"Key", "Value"}` as a mapping."""
+    return {str(tag["Key"]): str(tag.get("Value", "")) for tag in tags or ()}
+
+
+def missing(parts: Mapping[str, str]) -> str | None:
+    """The reason of a fact that is known in part: which parts are not, and why. None when nothing is missing."""
+    return "; ".join(f"{part}: {why}" for part, why in parts.items()) or None

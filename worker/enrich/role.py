@@ -1,0 +1,79 @@
+"""The fact `role`: the role behind an assumed-role session: whether it still exists, who may assume it, and what it is for.
+
+An assumed role has no password, MFA device or keys of its own, so this is what on-call gets in place of `user`. The role is the session's
+issuer. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from worker.enrich.fact import ACCOUNT, IAM_NAME, Call, Case, FactKind, stamp, tags_of
+from worker.model import Fact, FactSource, Finding
+from worker.settings import Settings
+
+LIFETIME_SECONDS = 60.0
+SERVICE_LINKED = ":role/aws-service-role/"
+"""Only AWS services can make and assume roles under this path (IAM User Guide, service-linked roles)."""
+
+
+async def _learn(case: Case) -> Fact:
+    actor = case.finding.actor
+    name = (actor.issuer_arn or "").rpartition("/")[2] or actor.name or ""
+    if actor.account is None or not ACCOUNT.fullmatch(actor.account) or not IAM_NAME.fullmatch(name):
+        return ROLE.unknown(case.clock(), "the session's issuer names no role, or no account")
+    answer = await case.ask(Call(actor.account, "iam", "get_role", LIFETIME_SECONDS, {"RoleName": name}))
+    if answer.gone:
+        return ROLE.gone(answer.at)
+    if answer.fault is not None:
+        return ROLE.unknown(answer.at, answer.fault.text)
+    role = answer.value["Role"]
+    last = role.get("RoleLastUsed", {})
+    value = {
+        "name": name,
+        "account": actor.account,
+        "arn": role.get("Arn"),
+        "path": role.get("Path"),
+        "created": stamp(role.get("CreateDate")),
+        "trust": [_trusted(statement) for statement in _listed(_member(role.get("AssumeRolePolicyDocument"), "Statement"))],
+        "service_linked": SERVICE_LINKED in str(role.get("Arn")),
+        "permissions_boundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+        "tags": tags_of(role.get("Tags")),
+        "last_used": stamp(last.get("LastUsedDate")),
+        "last_used_region": last.get("Region"),
+    }
+    return ROLE.known(value, answer.at)
+
+
+def _trusted(statement: Any) -> dict[str, Any]:
+    """One statement of a trust policy: `who` as `Service:ec2.amazonaws.com`, `AWS:arn:...`, `Federated:...` or `*`."""
+    principal = _member(statement, "Principal")
+    if isinstance(principal, Mapping):
+        who = [f"{kind}:{name}" for kind, names in principal.items() for name in _listed(names)]
+    else:
+        who = [str(name) for name in _listed(principal)]
+    return {
+        "effect": _member(statement, "Effect"),
+        "who": sorted(who),
+        "actions": [str(action) for action in _listed(_member(statement, "Action"))],
+        "conditional": bool(_member(statement, "Condition")),
+    }
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    """Policies write a single entry without its list."""
+    if value is None:
+        return ()
+    return value if isinstance(value, list) else (value,)
+
+
+def _applies(finding: Finding, _: Settings) -> bool:
+    return finding.actor.type == "AssumedRole"
+
+
+ROLE = FactKind("role", FactSource.LIVE, _applies, _learn)

@@ -1,0 +1,147 @@
+"""The facts `user` and `subject_user`: what an IAM user can do at this moment: sign in, with which devices, with which access keys.
+
+`user` is whoever made the call; `subject_user` is the user it was done to, or the owner of the access key it was done to. Both have the
+value documented in docs/facts.md. A part that AWS would not tell is None and named under `unknown`; an empty list means none there.
+No call made here answers with a secret. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile,
+ListMFADevices, ListAccessKeys, GetAccessKeyLastUsed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from worker.enrich.fact import ACCOUNT, IAM_NAME, Answer, Call, Case, FactKind, missing, stamp, tags_of
+from worker.model import Fact, FactSource, Finding
+from worker.settings import Settings
+
+LIFETIME_SECONDS = 30.0
+
+Named = tuple[str, str]
+"""An account and a user's name."""
+
+
+def _actor(finding: Finding) -> Named | None:
+    actor = finding.actor
+    return _named(actor.account, actor.name) if actor.type == "IAMUser" else None
+
+
+def _subject(finding: Finding) -> Named | None:
+    subject = finding.subject
+    name = {"user": subject.name, "access-key": subject.owner}.get(subject.type)
+    return _named(finding.record.account, name)
+
+
+def _named(account: str | None, name: str | None) -> Named | None:
+    if account is None or name is None or not ACCOUNT.fullmatch(account) or not IAM_NAME.fullmatch(name):
+        return None
+    return account, name
+
+
+async def _learn(kind: FactKind, case: Case, named: Named | None) -> Fact:
+    if named is None:
+        return kind.unknown(case.clock(), "the record names no user, or no account")
+    account, name = named
+
+    def about(operation: str, **more: str) -> Call:
+        return Call(account, "iam", operation, LIFETIME_SECONDS, {"UserName": name, **more})
+
+    user, password, devices, keys = await asyncio.gather(
+        case.ask(about("get_user")),
+        case.ask(about("get_login_profile")),
+        case.ask(about("list_mfa_devices")),
+        case.ask(about("list_access_keys")),
+    )
+    if any(answer.gone for answer in (user, devices, keys)):
+        return kind.gone(user.at)
+    unknown = {
+        part: answer.fault.text
+        for part, answer in (("identity", user), ("console_password", password), ("mfa_devices", devices), ("access_keys", keys))
+        if answer.fault is not None and not answer.gone
+    }
+    if len(unknown) == 4:
+        return kind.unknown(user.at, missing(unknown) or "")
+    value = {
+        "name": name,
+        "account": account,
+        **_identity(user),
+        "console_password": None if "console_password" in unknown else _password(password),
+        "mfa_devices": None if "mfa_devices" in unknown else [_device(device) for device in devices.value["MFADevices"]],
+        "access_keys": None if "access_keys" in unknown else await _keys(case, account, keys, unknown),
+        "unknown": unknown,
+    }
+    return kind.known(value, min(answer.at for answer in (user, password, devices, keys)), reason=missing(unknown))
+
+
+def _identity(answer: Answer) -> dict[str, Any]:
+    user = answer.value.get("User", {})
+    return {
+        "arn": user.get("Arn"),
+        "path": user.get("Path"),
+        "created": stamp(user.get("CreateDate")),
+        "password_last_used": stamp(user.get("PasswordLastUsed")),
+        "permissions_boundary": user.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+        "tags": tags_of(user.get("Tags")) if user else None,
+    }
+
+
+def _password(answer: Answer) -> dict[str, Any]:
+    """NoSuchEntity is the answer for a user without a password."""
+    profile = answer.value.get("LoginProfile")
+    if profile is None:
+        return {"exists": False, "created": None, "reset_required": None}
+    return {"exists": True, "created": stamp(profile.get("CreateDate")), "reset_required": bool(profile.get("PasswordResetRequired"))}
+
+
+def _device(device: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind stands in the serial number, which is an ARN for all but hardware tokens."""
+    serial = str(device.get("SerialNumber"))
+    kinds = ((":mfa/", "virtual"), (":u2f/", "passkey"), (":sms-mfa/", "sms"))
+    kind = next((kind for mark, kind in kinds if mark in serial), "hardware")
+    return {"serial": serial, "kind": kind, "enabled_since": stamp(device.get("EnableDate"))}
+
+
+async def _keys(case: Case, account: str, listed: Answer, unknown: dict[str, str]) -> list[dict[str, Any]]:
+    keys = listed.value["AccessKeyMetadata"]
+    uses = await asyncio.gather(
+        *(case.ask(Call(account, "iam", "get_access_key_last_used", LIFETIME_SECONDS, {"AccessKeyId": key["AccessKeyId"]})) for key in keys)
+    )
+    for key, use in zip(keys, uses, strict=True):
+        if use.fault is not None:
+            unknown[f"access_keys {key['AccessKeyId']} last_used"] = use.fault.text
+    return [_key(key, use) for key, use in zip(keys, uses, strict=True)]
+
+
+def _key(key: Mapping[str, Any], use: Answer) -> dict[str, Any]:
+    """A key that was never used has no LastUsedDate, and `N/A` for the rest."""
+    last = use.value.get("AccessKeyLastUsed", {})
+    used = stamp(last.get("LastUsedDate"))
+    return {
+        "id": key["AccessKeyId"],
+        "status": key.get("Status"),
+        "created": stamp(key.get("CreateDate")),
+        "last_used": used,
+        "last_used_service": last.get("ServiceName") if used else None,
+        "last_used_region": last.get("Region") if used else None,
+    }
+
+
+def _is_actor(finding: Finding, _: Settings) -> bool:
+    return finding.actor.type == "IAMUser"
+
+
+def _is_subject(finding: Finding, _: Settings) -> bool:
+    return finding.subject.type in ("user", "access-key")
+
+
+async def _learn_actor(case: Case) -> Fact:
+    return await _learn(USER, case, _actor(case.finding))
+
+
+async def _learn_subject(case: Case) -> Fact:
+    return await _learn(SUBJECT_USER, case, _subject(case.finding))
+
+
+USER = FactKind("user", FactSource.LIVE, _is_actor, _learn_actor)
+SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, _is_subject, _learn_subject)

@@ -1,0 +1,156 @@
+"""S3, the edge that fetches: a notice goes in, the object's bytes come out, or an `ObjectError` that says why not and whether to try again.
+
+Objects come through obstore, at a tenth of botocore's CPU. Its paths are stricter than S3's keys, though: an empty segment (a trail whose
+prefix ends in `/` makes one), a leading slash or `..` are refused or, worse, silently mended into another key. Such objects
+come through aiobotocore, by their exact key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import obstore
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+from worker.aws import Accounts, explain
+from worker.model import LogObject, Notice
+
+ATTEMPTS = 3
+CREDENTIAL_CHECK = timedelta(minutes=5)
+"""How long obstore may use a credential before it asks again; botocore behind it refreshes in time."""
+
+
+@dataclass(frozen=True)
+class ObjectError(Exception):
+    """An object that could not be fetched; `passing` tells whether it may go better in a while.
+
+    `reason` is object-missing, object-forbidden, object-too-large, object-unreachable or list-failed.
+    """
+
+    reason: str
+    detail: str
+    passing: bool
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class Objects:
+    """Fetches objects. `environment` is read for `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL`, as every AWS client does."""
+
+    def __init__(self, accounts: Accounts, environment: Mapping[str, str], max_object_bytes: int, clock: Callable[[], datetime]) -> None:
+        self._accounts = accounts
+        self._endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+        self._bound = max_object_bytes
+        self._clock = clock
+        self._stores: dict[tuple[str, str], S3Store] = {}
+
+    async def fetch(self, notice: Notice) -> LogObject:
+        """The object that a notice names, in the version that it names. Raises `ObjectError`."""
+        if notice.size is not None and notice.size > self._bound:
+            raise self._too_large(notice, notice.size)
+        try:
+            body = await (self._plainly(notice) if _is_plain(notice.key) else self._exactly(notice))
+        except FileNotFoundError as error:
+            raise ObjectError("object-missing", f"{_place(notice)} is not there: {_first_line(error)}", passing=False) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            told = f"{_place(notice)} may not be read: grant s3:GetObject and, if encrypted, kms:Decrypt ({_first_line(error)})"
+            raise ObjectError("object-forbidden", told, passing=True) from error
+        except (BaseError, BotoCoreError, OSError, TimeoutError) as error:
+            raise ObjectError("object-unreachable", f"{_place(notice)}: {_first_line(error)}", passing=True) from error
+        return LogObject(notice, body)
+
+    async def listed(self, bucket: str, prefix: str) -> AsyncIterator[Notice]:
+        """Every object of a bucket whose key begins with `prefix`, by key. Raises `ObjectError`."""
+        s3 = await self._accounts.client("s3")
+        place = Notice(bucket, prefix)
+        try:
+            async for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for one in page.get("Contents", []):
+                    yield Notice(bucket, one["Key"], size=one["Size"])
+        except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
+            raise ObjectError("list-failed", f"{_place(place)}* cannot be listed: {explain(error).text}", passing=True) from error
+
+    async def _plainly(self, notice: Notice) -> bytes:
+        options: Any = {"version": notice.version} if notice.version else {}
+        result = await obstore.get_async(self._store(notice), notice.key, options=options)
+        if result.meta["size"] > self._bound:
+            raise self._too_large(notice, result.meta["size"])
+        return bytes(await result.bytes_async())
+
+    async def _exactly(self, notice: Notice) -> bytes:
+        s3 = await self._accounts.client("s3", region=notice.region)
+        version = {"VersionId": notice.version} if notice.version else {}
+        try:
+            answer = await s3.get_object(Bucket=notice.bucket, Key=notice.key, **version)
+        except ClientError as error:
+            fault = explain(error)
+            if fault.code in ("NoSuchKey", "NoSuchBucket", "NoSuchVersion", "404"):
+                raise FileNotFoundError(fault.text) from error
+            if fault.kind == "denied":
+                raise PermissionDeniedError(fault.text) from error
+            raise OSError(fault.text) from error
+        async with answer["Body"] as stream:
+            if answer["ContentLength"] > self._bound:
+                raise self._too_large(notice, answer["ContentLength"])
+            return bytes(await stream.read())
+
+    def _store(self, notice: Notice) -> S3Store:
+        region = notice.region or self._accounts.region
+        key = (notice.bucket, region)
+        store = self._stores.get(key)
+        if store is None:
+            endpoint = self._endpoint or f"https://{s3_host(self._accounts.session, region)}"
+            store = self._stores[key] = S3Store(
+                notice.bucket,
+                # Path style: bucket names with dots have no certificate, and endpoints on loopback no names at all.
+                config={"endpoint": endpoint, "region": region, "virtual_hosted_style_request": False},
+                client_options={"allow_http": endpoint.startswith("http:"), "connect_timeout": "5s", "timeout": "120s"},
+                retry_config={"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(seconds=60)},
+                credential_provider=self._credential,
+            )
+        return store
+
+    async def _credential(self) -> Any:  # obstore.store.S3Credential, which exists for type checkers alone
+        found = await self._accounts.session.get_credentials()
+        if found is None:
+            raise PermissionError(
+                "no AWS credentials were found: give the worker a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        frozen = await found.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key or "",
+            "secret_access_key": frozen.secret_key or "",
+            "token": frozen.token,
+            "expires_at": self._clock() + CREDENTIAL_CHECK,
+        }
+
+    def _too_large(self, notice: Notice, size: int) -> ObjectError:
+        told = f"{_place(notice)} has {size} bytes, more than the {self._bound} allowed (TRAILMEND_MAX_OBJECT_BYTES)"
+        return ObjectError("object-too-large", told, passing=False)
+
+
+def s3_host(session: AioSession, region: str) -> str:
+    """S3's host name in a region, in whichever partition it is."""
+    resolved = session.get_component("endpoint_resolver").construct_endpoint("s3", region)
+    return str(resolved["hostname"]) if resolved else f"s3.{region}.amazonaws.com"
+
+
+def _is_plain(key: str) -> bool:
+    """Whether obstore's path for this key is this key."""
+    return key.isprintable() and all(part not in ("", ".", "..") for part in key.split("/"))
+
+
+def _place(notice: Notice) -> str:
+    version = f" (version {notice.version})" if notice.version else ""
+    return f"s3://{notice.bucket}/{notice.key}{version}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,122 @@
+"""SQS, the edge that receives, holds and deletes: messages go in and out, and what SQS refuses is told, never raised past here.
+
+Promises: a receive asks for no more than the caller has hands for; a batch answer that fails in part is read entry by entry; a delete that fails
+is counted and left, because the message comes again and is then recognised.
+Batches and limits: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-batch-api-actions.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from worker.aws import explain
+from worker.model import Message
+from worker.observe.metrics import Metrics
+
+BATCH = 10
+LONG_POLL_SECONDS = 20
+STATES = {
+    "visible": "ApproximateNumberOfMessages",
+    "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    "delayed": "ApproximateNumberOfMessagesDelayed",
+}
+
+AWS_ERRORS = (ClientError, BotoCoreError, OSError, TimeoutError)
+
+
+class ReceiveError(Exception):
+    """A receive failed. The text says on which queue and why."""
+
+
+class Queue:
+    """One SQS queue. `name` is its part here (main or tasks), the label of its metrics. `client` is an aiobotocore SQS client."""
+
+    def __init__(self, client: Any, url: str, name: str, visibility_seconds: int, metrics: Metrics) -> None:
+        self.url = url
+        self.name = name
+        self.visibility_seconds = visibility_seconds
+        self._client = client
+        self._metrics = metrics
+
+    async def receive(self, most: int, wait_seconds: int = LONG_POLL_SECONDS) -> list[Message]:
+        """Up to `most` (1 to 10) messages, waiting up to `wait_seconds` for the first. Raises `ReceiveError`."""
+        try:
+            answer = await self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=min(most, BATCH),
+                WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=self.visibility_seconds,
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            )
+        except AWS_ERRORS as error:
+            raise ReceiveError(f"{self.url}: {explain(error).text}") from error
+        return [_message(told) for told in answer.get("Messages", [])]
+
+    async def delete(self, messages: Sequence[Message]) -> frozenset[str]:
+        """Delete up to ten messages. Answers the ids of those that are gone."""
+        entries = [{"Id": str(n), "ReceiptHandle": message.receipt} for n, message in enumerate(messages)]
+        failed = await self._batch("delete_message_batch", entries)
+        for number, told in failed.items():
+            self._metrics.delete_failed(self.name, messages[number].id, told)
+        self._metrics.deleted(self.name, len(messages) - len(failed))
+        return frozenset(message.id for number, message in enumerate(messages) if number not in failed)
+
+    async def extend(self, messages: Sequence[Message], seconds: int) -> None:
+        """Let messages stay invisible for `seconds` from now; 0 gives them back at once. Failures are counted."""
+        for start in range(0, len(messages), BATCH):
+            batch = messages[start : start + BATCH]
+            entries = [{"Id": str(n), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds} for n, message in enumerate(batch)]
+            for number, told in (await self._batch("change_message_visibility_batch", entries)).items():
+                self._metrics.hold_failed(self.name, batch[number].id, told)
+
+    async def depths(self) -> Mapping[str, Mapping[str, int]]:
+        """How many messages wait here and, under `dlq`, on the queue they are redriven to, as SQS estimates it, by state."""
+        try:
+            here = await self._attributes(self.url)
+            depths = {self.name: _states(here)}
+            redrive = json.loads(here.get("RedrivePolicy", "{}"))
+            arn = redrive.get("deadLetterTargetArn")
+            if arn is not None and self.name == "main":
+                account, _, name = arn.rpartition(":")
+                dead = await self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account.rpartition(":")[2])
+                depths["dlq"] = _states(await self._attributes(dead["QueueUrl"]))
+        except AWS_ERRORS as error:
+            self._metrics.receive_failed(self.name, f"{self.url}: {explain(error).text}")
+            return {}
+        return depths
+
+    async def _attributes(self, url: str) -> Mapping[str, str]:
+        wanted = [*STATES.values(), "RedrivePolicy"]
+        answer = await self._client.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
+        attributes: Mapping[str, str] = answer.get("Attributes", {})
+        return attributes
+
+    async def _batch(self, call: str, entries: list[dict[str, Any]]) -> Mapping[int, str]:
+        """Make one batch call; answers the failed entries' numbers and why."""
+        try:
+            answer = await getattr(self._client, call)(QueueUrl=self.url, Entries=entries)
+        except AWS_ERRORS as error:
+            told = explain(error).text
+            return {int(entry["Id"]): told for entry in entries}
+        return {int(one["Id"]): f"{one.get('Code')}: {one.get('Message', '')}" for one in answer.get("Failed", [])}
+
+
+def _message(told: Mapping[str, Any]) -> Message:
+    attributes = told.get("Attributes", {})
+    sent = attributes.get("SentTimestamp")
+    return Message(
+        id=told["MessageId"],
+        body=told.get("Body", ""),
+        receipt=told["ReceiptHandle"],
+        sent_at=datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
+        receives=int(attributes.get("ApproximateReceiveCount", "1")),
+    )
+
+
+def _states(attributes: Mapping[str, str]) -> dict[str, int]:
+    return {state: int(attributes.get(name, "0")) for state, name in STATES.items()}

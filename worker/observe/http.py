@@ -1,0 +1,52 @@
+"""What a scraper and an orchestrator ask: `/metrics`, `/healthz`, `/readyz`.
+
+`/healthz` is 200 as long as the event loop answers. `/readyz` is 200 only while receives succeed and work moves forward; otherwise 503 with the
+reasons, one a line. Plain HTTP, no secrets, meant for the cluster's own network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from worker.settings import HttpAddress
+
+
+class ListenError(Exception):
+    """The address cannot be listened on. The text says which and why."""
+
+
+@asynccontextmanager
+async def serving(address: HttpAddress, registry: CollectorRegistry, faults: Callable[[], list[str]]) -> AsyncIterator[HttpAddress]:
+    """Serve while the context lasts; yields the address with the real port. Raises `ListenError`."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        wrong = faults()
+        return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready"]) + "\n")
+
+    application = web.Application()
+    application.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, address.host, address.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ListenError(
+                f"TRAILMEND_HTTP_ADDRESS: cannot listen on {address.host}:{address.port}: {error.strerror or error}"
+            ) from error
+        yield HttpAddress(address.host, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,70 @@
+"""`enforce-mfa`: until MFA is present the user may do nothing but set it up.
+
+Nobody but the holder of the device can enable MFA (`EnableMFADevice` wants two of its codes), so the user is held by an inline policy that
+denies the rest. It grants nothing: rights to enrol a device must come from elsewhere, lest a thief with the user's keys be given them.
+`BoolIfExists` reaches long-term access keys too, whose calls carry no `aws:MultiFactorAuthPresent` at all.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws_my-sec-creds-self-manage-mfa-only.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+
+POLICY_NAME = "TrailmendEnforceMfa"
+
+# All inline policies of a user together have 2,048 characters: this one is 500.
+POLICY: Mapping[str, Any] = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Sid": "DenyAllButMfaSetUp",
+            "Effect": "Deny",
+            "NotAction": [
+                "iam:ChangePassword",
+                "iam:CreateVirtualMFADevice",
+                "iam:EnableMFADevice",
+                "iam:GetAccountPasswordPolicy",
+                "iam:GetMFADevice",
+                "iam:GetUser",
+                "iam:ListMFADevices",
+                "iam:ListVirtualMFADevices",
+                "iam:ResyncMFADevice",
+                "sts:GetSessionToken",
+            ],
+            "Resource": "*",
+            "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}},
+        }
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EnforceMfa:
+    """The target is the user; there are no params."""
+
+    name: ClassVar[str] = "enforce-mfa"
+    target_type: ClassVar[str] = "user"
+    params: ClassVar[Mapping[str, Any]] = {"type": "object"}
+
+    async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
+        """A policy of our name that says anything else is set right."""
+        user = task.target.name
+        iam = await clients.get("iam")
+        owner = await found(iam.get_user(UserName=user))
+        if owner is None:
+            return Refusal("user-gone", f"there is no user {user}")
+        answer = await found(iam.get_user_policy(UserName=user, PolicyName=POLICY_NAME))
+        document = None if answer is None else answer["PolicyDocument"]
+        state = {"user": owner["User"]["Arn"], "policy_name": POLICY_NAME, "policy": document}
+        steps: tuple[Step, ...] = ()
+        if document != POLICY:
+            text = json.dumps(POLICY, separators=(",", ":"))
+            parameters = {"UserName": user, "PolicyName": POLICY_NAME, "PolicyDocument": text}
+            says = f"deny user {user} everything but setting up MFA until MFA is present, for its access keys too"
+            steps = (Step("iam", "PutUserPolicy", parameters, says),)
+        return Plan(steps, state, (owner["User"]["Arn"],))

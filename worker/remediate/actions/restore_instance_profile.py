@@ -1,0 +1,165 @@
+"""`restore-instance-profile`: a deleted profile, made again with its path, tags and role, and given back to the instances that used it.
+
+A profile made again has a new id, and instances keep pointing at the old one and get no credentials. So: create -> add the role -> for each
+instance of the task that has no profile or the dead one, associate. A running instance's association is replaced; a stopped one's is
+taken off and made anew. An instance that was given another profile meanwhile is left alone. Each step can be told from live state, so a
+plan made after a crash holds just what is still to do.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReplaceIamInstanceProfileAssociation.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from worker.remediate.actions.reattach_role import ROLE_NAME, add_role, profile_state, usable_role
+from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+
+MAX_FILTER_VALUES = 200
+"""https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html"""
+
+_LIVING = frozenset({"pending", "running", "stopping", "stopped"})
+_REPLACEABLE = frozenset({"pending", "running"})
+_HOLDING = frozenset({"associating", "associated"})
+# EC2 learns of a new profile, and forgets an old association, some seconds after the call that says so.
+_SETTLING = frozenset({"InvalidParameterValue", "IncorrectState", "IncorrectInstanceState"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    id: str
+    region: str
+    state: str
+    association: str | None = None
+    profile_arn: str | None = None
+    profile_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreInstanceProfile:
+    """The target is the profile; params are its path, role, tags and instances, as remembered from before it was deleted."""
+
+    name: ClassVar[str] = "restore-instance-profile"
+    target_type: ClassVar[str] = "instance-profile"
+    params: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "required": ["path", "role", "tags", "instances"],
+        "properties": {
+            "path": {"type": "string", "maxLength": 512, "pattern": r"^/([!-~]*/)?(?![\s\S])"},
+            "role": {"anyOf": [{"type": "null"}, {"type": "string", "pattern": ROLE_NAME}]},
+            "tags": {
+                "type": "object",
+                "maxProperties": 50,
+                "propertyNames": {"minLength": 1, "maxLength": 128},
+                "additionalProperties": {"type": "string", "maxLength": 256},
+            },
+            "instances": {
+                "type": "array",
+                "maxItems": 1000,
+                "items": {
+                    "type": "object",
+                    "required": ["instance_id", "region"],
+                    "properties": {
+                        "instance_id": {"type": "string", "pattern": r"^i-[0-9a-f]{8,17}(?![\s\S])"},
+                        "region": {"type": "string", "pattern": r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}(?![\s\S])"},
+                    },
+                },
+            },
+        },
+    }
+
+    async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
+        """Refuses where the role is unknown, gone or closed to EC2, or the name is taken by a profile that is not this one."""
+        name, role = task.target.name, task.params["role"]
+        iam = await clients.get("iam")
+        answer = await found(iam.get_instance_profile(InstanceProfileName=name))
+        profile = None if answer is None else profile_state(answer["InstanceProfile"])
+        state: dict[str, Any] = {"profile": profile}
+        if role is None:
+            return Refusal("role-unknown", f"nobody remembers which role instance profile {name} held", state)
+        usable = await usable_role(iam, role)
+        if isinstance(usable, Refusal):
+            return Refusal(usable.reason, usable.says, state)
+        if profile is not None and (profile["roles"] not in ([], [role]) or profile["path"] != task.params["path"]):
+            holds = ", ".join(profile["roles"]) or "no role"
+            return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
+        instances = await _look(clients, task.params["instances"])
+        state["instances"] = [
+            {"instance_id": one.id, "region": one.region, "state": one.state, "profile_arn": one.profile_arn, "profile_id": one.profile_id}
+            for one in instances
+        ]
+        steps = [*_make(name, role, task.params, profile)]
+        for one in instances:
+            steps += _give(one, name, task.target.account, None if profile is None else profile["id"])
+        touches = (usable,) if profile is None else (profile["arn"], usable)
+        return Plan(tuple(steps), state, touches)
+
+
+def _make(name: str, role: str, params: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterable[Step]:
+    if profile is None:
+        # Tags under aws: are AWS's own, and nobody else may set them.
+        tags = [{"Key": key, "Value": value} for key, value in sorted(params["tags"].items()) if not key.casefold().startswith("aws:")]
+        parameters: dict[str, Any] = {"InstanceProfileName": name, "Path": params["path"]}
+        if tags:
+            parameters["Tags"] = tags
+        says = f"create instance profile {name} at path {params['path']} with {len(tags)} tags"
+        yield Step("iam", "CreateInstanceProfile", parameters, says)
+    if profile is None or not profile["roles"]:
+        yield add_role(name, role)
+
+
+def _give(one: _Instance, name: str, account: str, profile_id: str | None) -> Iterable[Step]:
+    reference = {"IamInstanceProfile": {"Name": name}}
+    where = f"instance {one.id} in {one.region}"
+    if one.association is not None:
+        if not _is_named(one.profile_arn, account, name) or (profile_id is not None and one.profile_id == profile_id):
+            return
+        held = {"AssociationId": one.association}
+        if one.state in _REPLACEABLE:
+            says = f"point {where} ({one.state}) from the deleted profile to the new one"
+            yield Step("ec2", "ReplaceIamInstanceProfileAssociation", {**reference, **held}, says, one.region, _SETTLING)
+            return
+        yield Step("ec2", "DisassociateIamInstanceProfile", held, f"take the deleted profile off {where} ({one.state})", one.region)
+    says = f"give instance profile {name} to {where} ({one.state})"
+    yield Step("ec2", "AssociateIamInstanceProfile", {**reference, "InstanceId": one.id}, says, one.region, _SETTLING)
+
+
+def _is_named(arn: str | None, account: str, name: str) -> bool:
+    pieces = (arn or "").split(":", 5)
+    return len(pieces) == 6 and pieces[4] == account and pieces[5].startswith("instance-profile/") and pieces[5].split("/")[-1] == name
+
+
+async def _look(clients: Clients, named: Sequence[Mapping[str, Any]]) -> list[_Instance]:
+    wanted = dict.fromkeys((one["region"], one["instance_id"]) for one in named)
+    instances: list[_Instance] = []
+    for region in dict.fromkeys(region for region, _ in wanted):
+        ids = [instance_id for of, instance_id in wanted if of == region]
+        ec2 = await clients.get("ec2", region)
+        for start in range(0, len(ids), MAX_FILTER_VALUES):
+            instances += await _look_at(ec2, region, ids[start : start + MAX_FILTER_VALUES])
+    return instances
+
+
+async def _look_at(ec2: Any, region: str, ids: Sequence[str]) -> list[_Instance]:
+    # By filter, not by id: asked by id, one instance that is long gone fails the call for all. Filtered again here, lest a server ignore it.
+    only = [{"Name": "instance-id", "Values": list(ids)}]
+    states: dict[str, str] = {}
+    async for page in ec2.get_paginator("describe_instances").paginate(Filters=only):
+        for reservation in page["Reservations"]:
+            states.update({one["InstanceId"]: one["State"]["Name"] for one in reservation["Instances"]})
+    held: dict[str, Mapping[str, Any]] = {}
+    async for page in ec2.get_paginator("describe_iam_instance_profile_associations").paginate(Filters=only):
+        held.update({one["InstanceId"]: one for one in page["IamInstanceProfileAssociations"] if one["State"] in _HOLDING})
+    found_ones: list[_Instance] = []
+    for instance_id in ids:
+        state = states.get(instance_id)
+        if state not in _LIVING:
+            continue
+        association = held.get(instance_id)
+        if association is None:
+            found_ones.append(_Instance(instance_id, region, state))
+        else:
+            profile = association["IamInstanceProfile"]
+            found_ones.append(_Instance(instance_id, region, state, association["AssociationId"], profile.get("Arn"), profile.get("Id")))
+    return found_ones

@@ -1,0 +1,114 @@
+"""What an action says it would do, as data: a plan of steps, each one AWS call that a person can read before it is made.
+
+Out of live state an action makes a `Plan` or a `Refusal`. A plan with no steps means that all is as wanted, and so planning once more
+after the steps were taken is also how a change is verified, and how one that a crash cut short is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from botocore import xform_name
+from botocore.exceptions import ClientError
+
+from worker.aws import Accounts, explain
+from worker.model import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One AWS call. `api` is spelt as AWS spells it, `says` is for people.
+
+    `settling` holds the error codes that an earlier step of the plan, not yet seen everywhere, would cause: the call is then tried again
+    (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency).
+    """
+
+    service: str
+    api: str
+    parameters: Mapping[str, Any]
+    says: str
+    region: str | None = None
+    settling: frozenset[str] = frozenset()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The step as the journal keeps it."""
+        return {
+            "service": self.service,
+            "api": self.api,
+            "parameters": dict(self.parameters),
+            "region": self.region,
+            "says": self.says,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps to take, in order; the live state they start from; and the ARNs whose rights or credentials they change."""
+
+    steps: tuple[Step, ...]
+    state: Mapping[str, Any] = field(default_factory=dict)
+    touches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Live state speaks against acting. `reason` is a short name, `says` a sentence for people, `state` what was seen."""
+
+    reason: str
+    says: str
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """AWS clients in the account of the target."""
+
+    accounts: Accounts
+    account: str
+
+    async def get(self, service: str, region: str | None = None) -> Any:
+        """A client; without a region, in our own, from which IAM answers for all. Raises `AccountClosedError`."""
+        return await self.accounts.client(service, self.account, region)
+
+
+class Wanted(Protocol):
+    """What an action needs of a task: on what, and with what."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+class Action(Protocol):
+    """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def target_type(self) -> str: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+    async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
+        """What is to be done, read from live state; changes nothing. Raises what the clients raise."""
+
+
+async def take(step: Step, clients: Clients) -> str | None:
+    """Make the call of a step and answer AWS's request id. Raises what the client raises."""
+    client = await clients.get(step.service, step.region)
+    answer = await getattr(client, xform_name(step.api))(**step.parameters)
+    request_id = answer.get("ResponseMetadata", {}).get("RequestId")
+    return None if request_id is None else str(request_id)
+
+
+async def found(call: Awaitable[Any]) -> Any:
+    """The answer of a reading call, or None where AWS says that there is no such thing. Other errors are raised."""
+    try:
+        return await call
+    except ClientError as error:
+        if explain(error).kind == "gone":
+            return None
+        raise

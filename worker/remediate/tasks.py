@@ -1,0 +1,117 @@
+"""A task message, read as what it is: untrusted input. Pure.
+
+In goes the body of a queue message, out comes a `TaskMessage` or a `TaskRefusedError` whose reason is one of `REASONS`. Whoever can write to the
+task queue wrote it, so: its size is bounded before it is parsed, its form is held to the shipped JSON Schema, its `params` to the schema
+of its action, every name to the letters AWS allows, and its id to what an id of this task must be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from worker.model import Target, stable_id
+from worker.remediate.steps import Action
+
+MAX_BODY_BYTES = 256 * 1024
+"""Far above any task of ours, and what a journal line can hold in any store."""
+
+REASONS = ("oversized", "not-json", "wrong-schema", "wrong-params", "unknown-action", "wrong-id")
+
+_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-names
+_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,128}", re.ASCII)
+
+
+class TaskRefusedError(Exception):
+    """The message is no task that could be worked. `reason` is one of `REASONS`; the text says what is wrong and where."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """A task as it came off the queue, in good form. `params` is as the action's schema wants it; `finding` is for the journal."""
+
+    id: str
+    action: Action
+    target: Target
+    params: Mapping[str, Any]
+    finding: Mapping[str, Any]
+    created_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """The task as the journal keeps it."""
+        target = self.target
+        return {
+            "id": self.id,
+            "action": self.action.name,
+            "target": {"type": target.type, "name": target.name, "account": target.account, "arn": target.arn},
+            "params": dict(self.params),
+            "finding": dict(self.finding),
+            "created_at": self.created_at.isoformat(),
+        }
+
+
+class TaskReader:
+    """Reads messages for the actions given."""
+
+    def __init__(self, actions: Iterable[Action]) -> None:
+        self._actions = {action.name: (action, Draft202012Validator(action.params)) for action in actions}
+        # By path: dispatch writes tasks and this reads them, and neither knows the other's code.
+        schema = resources.files("worker").joinpath("dispatch", "schemas", "task.schema.json").read_bytes()
+        self._envelope = Draft202012Validator(orjson.loads(schema))
+
+    def read(self, body: str) -> TaskMessage:
+        """The task in a message's body. Raises `TaskRefusedError`."""
+        size = len(body.encode("utf-8", "surrogatepass"))
+        if size > MAX_BODY_BYTES:
+            raise TaskRefusedError("oversized", f"{size} bytes; a task has at most {MAX_BODY_BYTES}")
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise TaskRefusedError("not-json", str(error)) from None
+        _hold(self._envelope, value, "wrong-schema")
+        created_at = _moment(value["created_at"])
+        target = Target(**value["target"])
+        if not _ACCOUNT.fullmatch(target.account):
+            raise TaskRefusedError("wrong-schema", "target.account: not 12 digits")
+        if not _NAME.fullmatch(target.name):
+            raise TaskRefusedError("wrong-schema", "target.name: has letters that no IAM name has, or too many")
+        if value["action"] not in self._actions:
+            raise TaskRefusedError("unknown-action", f"there is no action {value['action']!r}; there are {', '.join(self._actions)}")
+        action, params = self._actions[value["action"]]
+        _hold(params, value["params"], "wrong-params")
+        if target.type != action.target_type:
+            raise TaskRefusedError(
+                "wrong-params", f"target.type: {action.name} acts on a target of type {action.target_type}, not {target.type}"
+            )
+        if value["id"] != stable_id("task", value["finding"]["id"], action.name, target.type, target.account, target.name):
+            raise TaskRefusedError("wrong-id", "id: not the id of this action on this target for this finding")
+        return TaskMessage(value["id"], action, target, value["params"], value["finding"], created_at)
+
+
+def _hold(validator: Draft202012Validator, value: Any, reason: str) -> None:
+    fault = next(validator.iter_errors(value), None)
+    if fault is not None:
+        # The value stands in jsonschema's own message, and may be as long as the body.
+        raise TaskRefusedError(reason, f"{fault.json_path[:200]}: {fault.message[:300]}")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise TaskRefusedError("wrong-schema", "created_at: not an RFC 3339 time with its zone")

@@ -1,0 +1,266 @@
+"""The life of a worker: receive, hold, work, delete, and on a stop drain. The work itself is handed in.
+
+A poller asks for work only with hands free, and for no more than there are. From its receive until its delete a message is in hand and its visibility
+is extended at half the timeout. A verdict of delete is carried out in batches; any other leaves the message where it is.
+On `stop`: nothing more is received, what is in hand is finished within the grace, and the rest is given back to the queue.
+Every task here is owned by the task group in `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from worker.model import Message, Verdict
+from worker.observe.metrics import Metrics
+
+BATCH = 10
+LINGER_SECONDS = 0.02
+"""How long a finished message waits for others to share its delete with."""
+LAST_RECEIVE_SECONDS = 1.0
+"""How long a stop waits for a receive that is under way, so that messages already on their way are given back, not left invisible."""
+LAST_DELETE_SECONDS = 5.0
+SILENCE_SECONDS = 60.0
+"""A receive that has not come back for this long (three long polls) is not succeeding."""
+LONGEST_BACKOFF_SECONDS = 30.0
+
+
+class MessageQueue(Protocol):
+    """What the service needs of a queue; `ingest/queue.py` is the real one. A failed receive raises; nothing else does."""
+
+    name: str
+    visibility_seconds: int
+
+    async def receive(self, most: int) -> list[Message]: ...
+    async def delete(self, messages: Sequence[Message]) -> frozenset[str]: ...
+    async def extend(self, messages: Sequence[Message], seconds: int) -> None: ...
+    async def depths(self) -> Mapping[str, Mapping[str, int]]: ...
+
+
+class Service:
+    """Consumes one queue with `concurrency` hands until told to stop."""
+
+    def __init__(
+        self,
+        queue: MessageQueue,
+        work: Callable[[Message], Awaitable[Verdict]],
+        *,
+        concurrency: int,
+        grace_seconds: float,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        chance: random.Random,
+    ) -> None:
+        self._queue = queue
+        self._work = work
+        self._concurrency = concurrency
+        self._grace_seconds = grace_seconds
+        self._metrics = metrics
+        self._clock = clock
+        self._chance = chance
+        self._free = concurrency
+        self._freed = asyncio.Condition()
+        # By receipt, not by id: a message whose visibility ran out may be in two hands at once.
+        self._in_hand: dict[str, tuple[Message, float]] = {}
+        self._hands: set[asyncio.Task[None]] = set()
+        self._done: asyncio.Queue[Message] = asyncio.Queue()
+        self._last_receive: datetime | None = None
+        self._last_progress: datetime | None = None
+        self._stopping = False
+
+    async def run(self, stop: asyncio.Event, *, depth_interval_seconds: float = 15.0) -> None:
+        """Work until `stop` is set, then drain. Returns when nothing is in hand."""
+        async with asyncio.TaskGroup() as group:
+            keepers = [
+                group.create_task(self._hold(), name="hold"),
+                group.create_task(self._delete(), name="delete"),
+                group.create_task(self._watch_depths(depth_interval_seconds), name="depths"),
+            ]
+            pollers = [
+                group.create_task(self._poll(group, stop), name=f"poll-{number}") for number in range(math.ceil(self._concurrency / BATCH))
+            ]
+            await stop.wait()
+            self._stopping = True
+            self._metrics.life("stopping", queue=self._queue.name, in_hand=len(self._in_hand))
+            async with self._freed:
+                self._freed.notify_all()
+            await asyncio.wait(pollers)
+            await self._drain()
+            for keeper in keepers:
+                keeper.cancel()
+        self._metrics.life("stopped", queue=self._queue.name)
+
+    def faults(self) -> list[str]:
+        """Why the service is not ready; empty when receives succeed and work moves forward."""
+        now = self._clock()
+        if self._stopping:
+            return ["stopping"]
+        if self._last_receive is None:
+            return [f"nothing has been received from the {self._queue.name} queue yet"]
+        faults = []
+        silent = (now - self._last_receive).total_seconds()
+        if silent > SILENCE_SECONDS:
+            faults.append(f"no receive from the {self._queue.name} queue has succeeded for {silent:.0f} s")
+        stuck = (now - (self._last_progress or self._last_receive)).total_seconds()
+        if self._free == 0 and stuck > max(self._queue.visibility_seconds, SILENCE_SECONDS):
+            faults.append(f"every hand is busy and no message has been finished for {stuck:.0f} s")
+        return faults
+
+    # Receiving.
+
+    async def _poll(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        failures = 0
+        while True:
+            taken = await self._take_hands(stop)
+            if not taken:
+                return
+            try:
+                messages = await self._receive(taken, stop)
+                failures = 0
+            except Exception as error:  # noqa: BLE001  # whatever the edge raised, polling goes on
+                self._metrics.receive_failed(self._queue.name, str(error))
+                messages = []
+                failures += 1
+            await self._give_hands(taken - len(messages))
+            if stop.is_set() and messages:
+                await self._give_back(messages)
+                await self._give_hands(len(messages))
+                continue
+            for message in messages:
+                hand = group.create_task(self._hand(message), name=f"hand-{message.id}")
+                self._hands.add(hand)
+                hand.add_done_callback(self._hands.discard)
+            if failures:
+                pause = min(LONGEST_BACKOFF_SECONDS, 0.5 * 2**failures) * self._chance.uniform(0.5, 1)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+
+    async def _take_hands(self, stop: asyncio.Event) -> int:
+        """As many free hands as a batch can use, at least one; 0 when it is time to stop."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._free > 0 or stop.is_set())
+            if stop.is_set():
+                return 0
+            taken = min(self._free, BATCH)
+            self._free -= taken
+            return taken
+
+    async def _give_hands(self, count: int) -> None:
+        if count:
+            async with self._freed:
+                self._free += count
+                self._freed.notify_all()
+
+    async def _receive(self, most: int, stop: asyncio.Event) -> list[Message]:
+        receiving = asyncio.create_task(self._queue.receive(most))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                await asyncio.wait({receiving}, timeout=LAST_RECEIVE_SECONDS)
+            if not receiving.done():
+                return []
+            messages = await receiving
+        finally:
+            for task in (receiving, stopping):
+                task.cancel()
+            await asyncio.gather(receiving, stopping, return_exceptions=True)
+        now = self._clock()
+        self._last_receive = now
+        self._metrics.received(self._queue.name, len(messages), now)
+        loop = asyncio.get_running_loop()
+        for message in messages:
+            self._in_hand[message.receipt] = (message, loop.time())
+            if message.sent_at is not None and message.receives == 1:
+                self._metrics.waited(self._queue.name, (now - message.sent_at).total_seconds())
+        return messages
+
+    # Working.
+
+    async def _hand(self, message: Message) -> None:
+        verdict: Verdict | None = None
+        structlog.contextvars.bind_contextvars(message_id=message.id)
+        try:
+            verdict = await self._work(message)
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not take the other hands down with it
+            self._metrics.fault("worker", "unexpected", error=f"{type(error).__name__}: {error}", exc_info=error)
+            verdict = Verdict(delete=False, reason="unexpected")
+        finally:
+            if verdict is not None and verdict.delete:
+                self._done.put_nowait(message)
+            elif verdict is not None:
+                self._metrics.left(verdict.reason or "unexpected", receives=message.receives)
+                if verdict.retry_after_seconds is not None:
+                    await self._queue.extend([message], math.ceil(verdict.retry_after_seconds))
+                self._finish(message)
+            await self._give_hands(1)
+
+    def _finish(self, message: Message) -> None:
+        if self._in_hand.pop(message.receipt, None) is not None:
+            self._last_progress = self._clock()
+            self._metrics.finished(self._queue.name, self._last_progress)
+
+    # Holding and deleting.
+
+    async def _hold(self) -> None:
+        """Extend what is in hand at half its timeout."""
+        half = self._queue.visibility_seconds / 2
+        tick = half / 4
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(tick)
+            due = [message for message, since in self._in_hand.values() if loop.time() - since >= half - tick]
+            if due:
+                await self._queue.extend(due, self._queue.visibility_seconds)
+                for message in due:
+                    if message.receipt in self._in_hand:
+                        self._in_hand[message.receipt] = (message, loop.time())
+
+    async def _delete(self) -> None:
+        while True:
+            batch = [await self._done.get()]
+            await self._fill(batch)
+            await self._queue.delete(batch)
+            for message in batch:
+                self._finish(message)
+                self._done.task_done()
+
+    async def _fill(self, batch: list[Message]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while len(batch) < BATCH:
+                    batch.append(await self._done.get())
+
+    async def _watch_depths(self, interval_seconds: float) -> None:
+        while True:
+            for name, states in (await self._queue.depths()).items():
+                self._metrics.queue_depth(name, states)
+            await asyncio.sleep(interval_seconds)
+
+    # Stopping.
+
+    async def _drain(self) -> None:
+        if self._hands:
+            _, late = await asyncio.wait(self._hands, timeout=self._grace_seconds)
+            for hand in late:
+                hand.cancel()
+            if late:
+                await asyncio.wait(late)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_DELETE_SECONDS):
+                await self._done.join()
+        await self._give_back([message for message, _ in self._in_hand.values()])
+
+    async def _give_back(self, messages: Sequence[Message]) -> None:
+        if messages:
+            await self._queue.extend(messages, 0)
+            self._metrics.returned(self._queue.name, len(messages))
+            for message in messages:
+                self._finish(message)
