@@ -118,9 +118,13 @@ def test_several_documents_are_several_rules():
         pytest.param(swapped("eventName: DeleteInstanceProfile", "'|hour': 3"), 12, "needs a field", id="a keyword that is an hour"),
         pytest.param(swapped("eventName: DeleteInstanceProfile", "'|lt': 3"), 12, "need a field", id="a keyword that is less"),
         pytest.param(swapped("eventName: DeleteInstanceProfile", "7: a"), 12, "field name 7", id="a field name that is no text"),
-        pytest.param(swapped("selection:\n    eventSource", "other: []\n  selection:\n    eventSource"), 12, "empty", id="an empty detection"),
+        pytest.param(
+            swapped("selection:\n    eventSource", "other: []\n  selection:\n    eventSource"), 12, "empty", id="an empty detection"
+        ),
         pytest.param(swapped("eventName: DeleteInstanceProfile", "mfa: No"), 14, "YAML reads No", id="a word that YAML takes for false"),
-        pytest.param(swapped("eventName: DeleteInstanceProfile", "a: 012"), 14, "YAML reads 012", id="a number that YAML takes for another"),
+        pytest.param(
+            swapped("eventName: DeleteInstanceProfile", "a: 012"), 14, "YAML reads 012", id="a number that YAML takes for another"
+        ),
         pytest.param(swapped("eventName: Del", "eventSource: Del"), 14, "given twice", id="a key given twice"),
         pytest.param("correlation: {type: event_count}\n" + GOOD, 1, "correlation", id="a correlation"),
         pytest.param(GOOD + "filter: {rules: any}\n", 26, "filter", id="a filter"),

@@ -42,7 +42,7 @@ def store() -> RememberingStore:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(CollectorRegistry(), structlog.make_filtering_bound_logger(100)(structlog.PrintLogger(), [], {}))
+    return Metrics(CollectorRegistry(), structlog.wrap_logger(structlog.ReturnLogger()))
 
 
 @pytest.fixture

@@ -157,7 +157,9 @@ class Estate:
                 chance=random.Random(1),
                 owner="test",
                 stdout=io.BytesIO(),
-                log=structlog.wrap_logger(structlog.PrintLogger(log), processors=[structlog.processors.JSONRenderer()]),
+                log=structlog.wrap_logger(
+                    structlog.PrintLogger(log), processors=[structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()]
+                ),
             )
             running = asyncio.create_task(run_worker(Settings.from_environment(environment), world, stop))
             try:

@@ -8,57 +8,47 @@ import signal
 from collections import Counter
 
 import orjson
-import pytest
 
 from tests.integration.conftest import ACCOUNT, deletion, log_file, log_key, until, until_true
 
-BOMB = gzip.compress(b'{"Records":[' + b" " * 3_000_000)
-GOOD = deletion("good")
+GOOD = [deletion(f"good-{number}") for number in range(8)]
+BAD_OBJECTS: dict[str, tuple[bytes, str, list[str]]] = {
+    "no bytes": (b"", "empty", []),
+    "neither gzip nor JSON": (b"hello", "not-gzip", []),
+    "truncated gzip": (log_file(GOOD[0])[:-12], "truncated-gzip", []),
+    "truncated after its records": (log_file(GOOD[1])[:-8], "truncated-gzip", ["good-1"]),
+    "bomb": (gzip.compress(b'{"Records":[' + b" " * 3_000_000), "too-large", []),
+    "invalid JSON": (gzip.compress(b'{"Records": [' + json.dumps(GOOD[2]).encode() + b", {]}"), "invalid-json", ["good-2"]),
+    "Records is no list": (gzip.compress(b'{"Records": {}}'), "records-not-a-list", []),
+    "record is no object": (log_file(GOOD[3], 7), "record-not-an-object", ["good-3"]),
+    "record without eventName": (log_file(GOOD[4], {"a": 1}), "record-without-event-name", ["good-4"]),
+}
+BAD_MESSAGES = {
+    "rubbish": "notice-not-json",
+    '{"what": "is this"}': "notice-unknown",
+    json.dumps({"s3Bucket": "logs", "s3ObjectKey": [log_key("not-there")]}): "object-missing",
+}
 
 
-@pytest.mark.parametrize(
-    ("body", "reason", "found"),
-    [
-        pytest.param(b"", "empty", [], id="no bytes"),
-        pytest.param(b"hello", "not-gzip", [], id="neither gzip nor JSON"),
-        pytest.param(log_file(GOOD)[:-12], "truncated-gzip", [], id="truncated gzip"),
-        pytest.param(
-            log_file(GOOD, GOOD | {"eventID": "x" * 4000})[:-8], "truncated-gzip", ["good", "good"], id="truncated after the records"
-        ),
-        pytest.param(BOMB, "too-large", [], id="bomb"),
-        pytest.param(gzip.compress(b'{"Records": [' + json.dumps(GOOD).encode() + b", {]}"), "invalid-json", ["good"], id="invalid JSON"),
-        pytest.param(gzip.compress(b'{"Records": {}}'), "records-not-a-list", [], id="Records is no list"),
-        pytest.param(log_file(GOOD, 7), "record-not-an-object", ["good"], id="record is no object"),
-        pytest.param(log_file(GOOD, {"a": 1}), "record-without-event-name", ["good"], id="record without eventName"),
-    ],
-)
-async def test_a_bad_object_is_told_counted_and_redriven(estate, body, reason, found):
-    """A bad object reaches the dead-letter queue with its reason in the log, and every good record in it is found once."""
-    estate.notify(estate.put("bad", body))
+async def test_every_bad_input_is_told_counted_and_redriven(estate):
+    """Each reaches the dead-letter queue with its reason and place in the log, and every good record beside it is found, once."""
+    for name, (body, _, _) in BAD_OBJECTS.items():
+        estate.notify(estate.put(name, body))
+    for message in BAD_MESSAGES:
+        estate.send(message)
     async with estate.worker(TRAILMEND_MAX_INFLATED_BYTES="2000000"):
-        await until_true(lambda: estate.depth(estate.dead) == 1, 60)
-    assert estate.found() == found
+        await until_true(lambda: estate.depth(estate.dead) == len(BAD_OBJECTS) + len(BAD_MESSAGES), 60)
+    assert estate.depth(estate.queue) == 0
+    assert estate.found() == sorted(good for _, _, found in BAD_OBJECTS.values() for good in found)
     told = [orjson.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
     faults = [one for one in told if one["event"] == "fault"]
-    assert {one["reason"] for one in faults} == {reason}
     assert all(one["detail"] for one in faults)
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ("rubbish", "notice-not-json"),
-        ('{"what": "is this"}', "notice-unknown"),
-        (json.dumps({"s3Bucket": "logs", "s3ObjectKey": [log_key("not-there")]}), "object-missing"),
-    ],
-)
-async def test_a_bad_message_is_told_counted_and_redriven(estate, body, reason):
-    """A message that is understood by nobody, or names an object that is not there, is never deleted unread."""
-    estate.send(body)
-    async with estate.worker():
-        await until_true(lambda: estate.depth(estate.dead) == 1, 60)
-    assert estate.bodies(estate.dead) == [body]
-    assert reason in (estate.folder / "worker.log").read_text()
+    for name, (_, reason, _) in BAD_OBJECTS.items():
+        assert {one["reason"] for one in faults if one.get("key") == log_key(name)} == {reason}, name
+    in_messages = {one["reason"] for one in faults if "key" not in one}
+    assert in_messages >= {"notice-not-json", "notice-unknown"}
+    assert {one["reason"] for one in faults if one.get("key") == log_key("not-there")} == {"object-missing"}
+    assert set(estate.bodies(estate.dead)) >= BAD_MESSAGES.keys()
 
 
 async def test_what_is_no_log_is_skipped_and_deleted(estate):

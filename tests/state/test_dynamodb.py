@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from worker.aws import Accounts
@@ -28,7 +29,7 @@ async def make_table(client: Any, sort_key: str = "sk") -> None:
 async def test_a_table_that_is_missing_is_told_when_the_store_is_opened(embedded_aws: str) -> None:
     """The error names the table, the region and how it is to be made."""
     async with Accounts(get_session(), Settings()) as accounts:
-        with pytest.raises(StoreError, match="table trailmend in us-east-1: .*partition key pk and sort key sk"):
+        with pytest.raises(StoreError, match=r"table trailmend in us-east-1: .*partition key pk and sort key sk"):
             await open_store("dynamodb://trailmend", accounts)
 
 
@@ -40,12 +41,12 @@ async def test_a_table_with_other_keys_is_told_when_the_store_is_opened(embedded
             await open_store("dynamodb://trailmend", accounts)
 
 
-async def test_an_endpoint_that_is_down_is_a_store_error(embedded_aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connection is told as such, with the table's region."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
-    async with Accounts(get_session(), Settings()) as accounts:
+async def test_an_endpoint_that_is_down_is_a_store_error(embedded_aws: str) -> None:
+    """No connection is told as such, with what to look at."""
+    config = AioConfig(retries={"total_max_attempts": 1})
+    async with get_session().create_client("dynamodb", endpoint_url="http://127.0.0.1:9", config=config) as client:
         with pytest.raises(StoreError, match="see that AWS can be reached"):
-            await open_store("dynamodb://trailmend", accounts)
+            await DynamoStore.open(client, "trailmend")
 
 
 class Sparing:

@@ -123,7 +123,9 @@ def read(path: str, text: str) -> tuple[tuple[Document, ...], tuple[RuleFault, .
 
 def _line(fault: Exception, text: str) -> int | None:
     if isinstance(fault, yaml.MarkedYAMLError) and fault.problem_mark is not None:
-        return int(fault.problem_mark.line) + 1
+        # A quote left open is found at the end of the file; where it was opened helps more.
+        opened = fault.context_mark if "quoted" in (fault.context or "") else None
+        return int((opened or fault.problem_mark).line) + 1
     if isinstance(fault, yaml.reader.ReaderError):
         return text.encode("utf-8", "replace").count(b"\n", 0, fault.position) + 1
     return None

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby, permutations
+from itertools import groupby
 
 from worker.model import ProfileEvent
 
@@ -26,7 +26,7 @@ TAG, UNTAG = "TagInstanceProfile", "UntagInstanceProfile"
 RANK = {kind: rank for rank, kind in enumerate((REMOVE_ROLE, DELETE, CREATE, ADD_ROLE, UNTAG, TAG))}
 
 MOST_TOGETHER = 6
-"""Events of one second whose order is looked for (720 orders); a replacement with tags has five. More are taken in the order of RANK."""
+"""Events of one second whose order is looked for (720 at worst); a replacement with tags has five. More are taken in the order of RANK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +80,60 @@ def lives(events: Iterable[ProfileEvent]) -> Iterator[Life]:
         yield life
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What decides whether IAM lets a call succeed. `exists` is None where nothing is known."""
+
+    exists: bool | None = None
+    role_known: bool = False
+    role: str | None = None
+
+
 def _as_allowed(life: Life | None, together: tuple[ProfileEvent, ...]) -> tuple[ProfileEvent, ...]:
     """Events of one second, ranked, in the first order with the fewest refusals."""
     if not 1 < len(together) <= MOST_TOGETHER:
         return together
-    return min(permutations(together), key=lambda order: _refusals(life, order))
+    state = _State() if life is None else _State(life.deleted is None, life.role_known, life.role)
+    orders = (_order(state, together, refusals) for refusals in range(len(together) + 1))
+    return next(order for order in orders if order is not None)
 
 
-def _refusals(life: Life | None, order: Iterable[ProfileEvent]) -> int:
-    refused = 0
-    for event in order:
-        refused += life is not None and not _allowed(life, event)
-        life = _after(None if life is not None and _begins(life, event) else life, event)
-    return refused
+def _order(state: _State, left: tuple[ProfileEvent, ...], refusals: int) -> tuple[ProfileEvent, ...] | None:
+    """The first order of the events left that IAM would refuse at most so often, or None."""
+    if not left:
+        return ()
+    for number, event in enumerate(left):
+        spare = refusals - (not _allowed(state, event))
+        if spare >= 0:
+            rest = _order(_then(state, event), left[:number] + left[number + 1 :], spare)
+            if rest is not None:
+                return (event, *rest)
+    return None
 
 
-def _allowed(life: Life, event: ProfileEvent) -> bool:
-    """Whether IAM would let this succeed on a profile in this state; what is not known is no obstacle."""
-    if event.kind == CREATE or life.deleted is not None:
-        return event.kind == CREATE and life.deleted is not None
-    if event.kind == REMOVE_ROLE:
-        return not life.role_known or life.role == event.detail.get("role")
-    return event.kind not in (ADD_ROLE, DELETE) or life.role is None
+def _allowed(state: _State, event: ProfileEvent) -> bool:
+    """Whether IAM would let this succeed; what is not known is no obstacle."""
+    match event.kind:
+        case "CreateInstanceProfile":
+            return state.exists is not True
+        case "RemoveRoleFromInstanceProfile":
+            return state.exists is not False and (not state.role_known or state.role == event.detail.get("role"))
+        case "AddRoleToInstanceProfile" | "DeleteInstanceProfile":
+            return state.exists is not False and state.role is None
+        case _:
+            return state.exists is not False
+
+
+def _then(state: _State, event: ProfileEvent) -> _State:
+    match event.kind:
+        case "CreateInstanceProfile" | "DeleteInstanceProfile":
+            return _State(event.kind == CREATE, role_known=True)
+        case "AddRoleToInstanceProfile":
+            return _State(exists=True, role_known=True, role=event.detail.get("role"))
+        case "RemoveRoleFromInstanceProfile":
+            return _State(exists=True, role_known=True)
+        case _:
+            return replace(state, exists=True)
 
 
 def _begins(life: Life, event: ProfileEvent) -> bool:

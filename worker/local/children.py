@@ -18,14 +18,14 @@ from typing import Self
 import worker
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
-STOP_SECONDS = 10.0
 
 
 class Child:
-    """One running module."""
+    """One running module. `grace_seconds` is what it gets to end by itself when it is told to."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, grace_seconds: float) -> None:
         self.name = name
+        self._grace_seconds = grace_seconds
         self.process = process
         self.log = log
 
@@ -42,7 +42,7 @@ class Child:
         if not self.ended:
             self.process.terminate()
         try:
-            return self.process.wait(STOP_SECONDS)
+            return self.process.wait(self._grace_seconds)
         except subprocess.TimeoutExpired:
             return -9
         finally:
@@ -73,7 +73,7 @@ class Children:
                 with suppress(ProcessLookupError):
                     child.process.kill()
 
-    def start(self, name: str, *arguments: str, **variables: str) -> Child:
+    def start(self, name: str, *arguments: str, variables: Mapping[str, str], grace_seconds: float = 10.0) -> Child:
         """Run `python -m ARGUMENTS` with these variables besides the named ones."""
         package_home = str(Path(worker.__file__).parent.parent)
         environment = self._environment | {
@@ -94,6 +94,6 @@ class Children:
                 env=environment,
                 start_new_session=True,
             )
-        child = Child(name, process, log)
+        child = Child(name, process, log, grace_seconds)
         self._children.append(child)
         return child

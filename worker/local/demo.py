@@ -71,7 +71,8 @@ class _Play:
 
     async def run(self, keep: bool) -> int:
         cloud = self._cloud
-        aws = self._children.start("aws", "worker.local.embedded", cloud.endpoint.rpartition(":")[2], LOG_LEVEL="WARNING")
+        # The embedded AWS has nothing to finish, but would wait for the last long poll.
+        aws = self._children.start("aws", "worker.local.embedded", cloud.endpoint.rpartition(":")[2], variables={}, grace_seconds=0.5)
         await stage.answers(aws, f"{cloud.endpoint}/_ministack/health")
         self._say(f"An embedded AWS is up at {cloud.endpoint}.")
         outputs, cast = await asyncio.gather(stage.deploy(cloud), settle(cloud))
@@ -79,7 +80,7 @@ class _Play:
         story = tell(SEED, self._clock(), await strike(cloud, cast))
 
         variables = self._variables(outputs)
-        worker = self._children.start("worker", "worker", "run", **variables)
+        worker = self._children.start("worker", "worker", "run", variables=variables)
         await stage.answers(worker, f"http://{self._worker_address}/readyz")
         self._say("The worker runs.")
         outcome = await self._tell(story, outputs, worker)

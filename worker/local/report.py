@@ -7,6 +7,7 @@ it is printed as text, never as markup, and without characters that a terminal w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,20 +23,19 @@ from worker.model import Level
 
 STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "bold yellow", "low": "cyan", "informational": "dim"}
 WORTH_A_BLOCK = Level.MEDIUM
+IAM_ARN = re.compile(r"\barn:[a-z-]+:(?:iam|sts)::[0-9]{12}:", re.ASCII)
 
 
 def show(console: Console, outcome: Outcome, metrics_url: str) -> None:
     """Print the findings, the tasks and the figures."""
     ordered = sorted(outcome.findings, key=lambda finding: (str(get(finding, "event", "time")), str(get(finding, "id"))))
-    worth = [finding for finding in ordered if _rank(finding) >= WORTH_A_BLOCK.rank]
-    alarming = [finding for finding in worth if not explained(finding)]
-    harmless = [finding for finding in worth if explained(finding)]
+    alarming, harmless, rest = _sorted_out(ordered)
     _section(console, f"What to wake up for ({len(alarming)})", "red", _blocks(alarming))
     _section(console, f"What explained itself ({len(harmless)})", "green", _blocks(harmless))
-    rest = Counter(plain(get(finding, "rule", "title")) for finding in ordered if _rank(finding) < WORTH_A_BLOCK.rank)
     if rest:
-        summed = ", ".join(f"{title} ({count})" if count > 1 else title for title, count in rest.most_common())
-        _section(console, f"Worth a record ({rest.total()})", "cyan", [Text(summed)])
+        titles = Counter(plain(get(finding, "rule", "title")) for finding in rest)
+        summed = ", ".join(f"{title} ({count})" if count > 1 else title for title, count in titles.most_common())
+        _section(console, f"Worth a record ({len(rest)})", "cyan", [Text(summed)])
     _section(console, f"Tasks on the task queue ({len(outcome.tasks)})", "magenta", [_tasks(outcome.tasks)])
     _section(console, "Figures", "blue", [_figures(outcome, metrics_url)])
 
@@ -47,11 +47,29 @@ def plain(value: Any) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
 
 
+def _sorted_out(findings: Sequence[Json]) -> tuple[list[Json], list[Json], list[Json]]:
+    """Those that need somebody, those that explain themselves, and the rest.
+
+    A small thing, such as a failed try, needs somebody when whoever did it also did a greater one.
+    """
+    alarmed_by = {get(finding, "actor", "arn") for finding in findings if _rank(finding) >= WORTH_A_BLOCK.rank and not explained(finding)}
+    alarming, harmless, rest = [], [], []
+    for finding in findings:
+        small = _rank(finding) < WORTH_A_BLOCK.rank
+        if small and not (_rank(finding) >= Level.LOW.rank and get(finding, "actor", "arn") in alarmed_by):
+            rest.append(finding)
+        elif explained(finding):
+            harmless.append(finding)
+        else:
+            alarming.append(finding)
+    return alarming, harmless, rest
+
+
 def _section(console: Console, title: str, colour: str, parts: Sequence[RenderableType]) -> None:
     console.print()
     console.print(Rule(Text(title, style=f"bold {colour}"), style=colour, align="left"))
     for part in parts or [Text("nothing", style="dim")]:
-        console.print(Padding(part, (0, 1)))
+        console.print(Padding(part, (0, 0, 0, 1), expand=False))
 
 
 def _rank(finding: Json) -> int:
@@ -75,7 +93,7 @@ def _block(finding: Json, seen: set[Any]) -> RenderableType:
     lines.add_column(overflow="fold")
     for label, text in _lines(finding, seen):
         lines.add_row(label, Text(text))
-    return Group(head, Padding(lines, (0, 0, 0, 2)))
+    return Group(head, Padding(lines, (0, 0, 0, 2), expand=False))
 
 
 def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
@@ -88,7 +106,7 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
         yield "who can", state
     seen.add(actor)
     yield "why", _why(finding)
-    used = instances(finding)
+    used = sorted(instances(finding), key=lambda one: str(one.get("name")))
     if used:
         yield "depends", ", ".join(_instance(one) for one in used)
     held = _held(fact(finding, "profile"))
@@ -97,7 +115,7 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
     for task in finding.get("tasks") or ():
         yield "task", f"{plain(get(task, 'action'))} {plain(get(task, 'target', 'name'))}"
     for one in finding.get("withheld") or ():
-        yield "no task", f"{plain(get(one, 'action'))}: {plain(get(one, 'reason'))}"
+        yield "no task", f"{plain(get(one, 'action'))}: {_short(get(one, 'reason'))}"
 
 
 def _what(finding: Json) -> str:
@@ -111,10 +129,11 @@ def _what(finding: Json) -> str:
 def _who(finding: Json) -> str:
     actor = finding.get("actor") or {}
     told = actor.get("mfa")
-    mfa = "MFA not told" if told is None else "with MFA" if told else "without MFA"
+    # A role's session is seldom made with MFA, and its absence says nothing.
+    mfa = ", with MFA" if told else ", without MFA" if told is False and actor.get("type") != "AssumedRole" else ""
     session = f", session {plain(actor.get('session'))}" if actor.get("session") else ""
     return (
-        f"{plain(actor.get('type'))} {plain(actor.get('name'))}{session}, {mfa}, from {plain(actor.get('source_ip'))} "
+        f"{plain(actor.get('type'))} {plain(actor.get('name'))}{session}{mfa}, from {plain(actor.get('source_ip'))} "
         f"with {_agent(actor.get('user_agent'))}"
     )
 
@@ -150,7 +169,7 @@ def _why(finding: Json) -> str:
     replaced = fact(finding, "replaced")
     parts = []
     if isinstance(authorised, Mapping):
-        parts.append(f"authorised ({plain(authorised.get('because'))})" if authorised.get("authorised") else "not authorised")
+        parts.append(f"authorised ({_short(authorised.get('because'))})" if authorised.get("authorised") else "not authorised")
     else:
         parts.append("authorised or not: unknown")
     if isinstance(documented, Mapping):
@@ -158,13 +177,17 @@ def _why(finding: Json) -> str:
     if isinstance(replaced, Mapping) and get(finding, "event", "name") == "DeleteInstanceProfile":
         after = replaced.get("after_seconds")
         seconds = f" after {after:g} s" if isinstance(after, int | float) else ""
-        parts.append(f"made again by {plain(replaced.get('by'))}{seconds}" if replaced.get("replaced") else "not made again")
+        parts.append(f"made again by {_short(replaced.get('by'))}{seconds}" if replaced.get("replaced") else "not made again")
     return "; ".join(parts)
 
 
 def _change(documented: Mapping[str, Any]) -> str:
-    told = next((documented[name] for name in ("change", "reference", "match", "where") if documented.get(name)), None)
-    return plain(told)
+    return f"{plain(documented.get('change'))} in the {plain(documented.get('where'))}"
+
+
+def _short(value: Any) -> str:
+    """Words with the ARNs in them cut down to what tells them apart here."""
+    return IAM_ARN.sub("", plain(value))
 
 
 def _instance(one: Mapping[str, Any]) -> str:
@@ -175,10 +198,11 @@ def _instance(one: Mapping[str, Any]) -> str:
 def _held(profile: Any) -> str:
     if not isinstance(profile, Mapping):
         return ""
-    role = profile.get("role") or profile.get("last_role")
+    roles, last = profile.get("roles"), get(profile, "last_role", "name")
+    role = ", ".join(map(plain, roles)) if isinstance(roles, list) and roles else plain(last)
     tags = profile.get("tags")
     told = ", ".join(f"{plain(key)}={plain(value)}" for key, value in tags.items()) if isinstance(tags, Mapping) and tags else "no tags"
-    return f"role {plain(role)}, path {plain(profile.get('path'))}, {told}"
+    return f"role {role}, path {plain(profile.get('path'))}, {told}"
 
 
 def _tasks(tasks: Sequence[Json]) -> RenderableType:

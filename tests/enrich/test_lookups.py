@@ -1,0 +1,209 @@
+"""Questions asked once: single flight, lifetimes, bounds and deadlines, with accounts that behave badly on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from botocore.exceptions import ClientError
+
+from worker.aws import AccountClosedError, Accounts
+from worker.enrich.fact import Answer, Call
+from worker.enrich.lookups import AT_ONCE, FAULT_SECONDS, Deadline, Lookups
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Accounts_:  # noqa: N801  # worker.aws.Accounts, as far as lookups use it
+    """One client for everything, whose every method is `answer(operation, **params)`; an account in `closed` cannot be entered."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self.answer = answer
+        self.calls: list[tuple[str | None, str]] = []
+        self.entered: list[str | None] = []
+        self.closed: set[str | None] = set()
+        self.under_way = self.most_under_way = 0
+
+    async def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+        self.entered.append(account)
+        if account in self.closed:
+            raise AccountClosedError(f"account {account} is not ours")
+        return Client(self, account)
+
+
+class Client:
+    def __init__(self, accounts: Accounts_, account: str | None) -> None:
+        self.accounts, self.account = accounts, account
+
+    def __getattr__(self, operation: str) -> Any:
+        async def call(**params: Any) -> Any:
+            accounts = self.accounts
+            accounts.calls.append((self.account, operation))
+            accounts.under_way += 1
+            accounts.most_under_way = max(accounts.most_under_way, accounts.under_way)
+            try:
+                return await accounts.answer(operation, **params)
+            finally:
+                accounts.under_way -= 1
+
+        return call
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def lookups(accounts: Accounts_, clock: Clock | None = None, most_answers: int = 100) -> Lookups:
+    return Lookups(cast("Accounts", accounts), clock or Clock(), most_answers=most_answers)
+
+
+def call(name: str = "ann", account: str | None = "111122223333", lifetime_seconds: float = 30) -> Call:
+    return Call(account, "iam", "get_user", lifetime_seconds, {"UserName": name})
+
+
+async def ask(asked: Lookups, question: Call, seconds: float = 5.0, since: datetime | None = None) -> Answer:
+    return await asked.ask(question, Deadline(asyncio.get_running_loop().time() + seconds, seconds), since)
+
+
+async def at_once(operation: str, **params: Any) -> Any:
+    await asyncio.sleep(0)
+    return {"User": params, "ResponseMetadata": {"RequestId": "1"}}
+
+
+def refusing(code: str) -> Callable[..., Any]:
+    async def answer(operation: str, **_: Any) -> Any:
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+    return answer
+
+
+async def never(operation: str, **_: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+async def test_one_question_of_many_at_the_same_time_is_asked_once() -> None:
+    """Twenty callers, one call, one answer, without the response's metadata."""
+    accounts = Accounts_(at_once)
+    asked = lookups(accounts)
+    answers = await asyncio.gather(*(ask(asked, call()) for _ in range(20)))
+    assert len(accounts.calls) == 1
+    assert {str(answer.value) for answer in answers} == {"{'User': {'UserName': 'ann'}}"}
+
+
+async def test_a_caller_who_gives_up_leaves_the_others_an_answer() -> None:
+    """The one who was asking is cancelled; the next in line asks itself."""
+    gate = asyncio.Event()
+
+    async def slow(operation: str, **params: Any) -> Any:
+        await gate.wait()
+        return {"User": params}
+
+    asked = lookups(Accounts_(slow))
+    first = asyncio.create_task(ask(asked, call()))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(ask(asked, call()))
+    await asyncio.sleep(0)
+    first.cancel()
+    gate.set()
+    assert (await second).fault is None
+
+
+async def test_an_answer_lives_as_long_as_its_call_says() -> None:
+    """Given again within the lifetime, asked anew after it, and never for another account or name."""
+    accounts, clock = Accounts_(at_once), Clock()
+    asked = lookups(accounts, clock)
+    await ask(asked, call())
+    clock.now += timedelta(seconds=29)
+    assert (await ask(asked, call())).at == START
+    clock.now += timedelta(seconds=1)
+    assert (await ask(asked, call())).at == clock.now
+    await ask(asked, call("bob"))
+    await ask(asked, call(account=None))
+    assert len(accounts.calls) == 4
+
+
+async def test_an_answer_from_before_the_event_is_no_evidence_about_it() -> None:
+    """Asked anew, except standing questions; an event from the future changes nothing."""
+    accounts, clock = Accounts_(at_once), Clock()
+    asked = lookups(accounts, clock)
+    standing = Call(None, "iam", "list_account_aliases", 30, standing=True)
+    await ask(asked, call())
+    await ask(asked, standing)
+    clock.now += timedelta(seconds=10)
+    await ask(asked, call(), since=START + timedelta(seconds=5))
+    await ask(asked, call(), since=START + timedelta(seconds=5))
+    await ask(asked, standing, since=START + timedelta(seconds=5))
+    await ask(asked, call(), since=START + timedelta(days=365))
+    assert len(accounts.calls) == 3
+
+
+async def test_a_refusal_is_an_answer_in_our_terms_and_soon_asked_again() -> None:
+    """Denied and throttled are told with the place, and kept for a shorter time; gone is kept like any answer."""
+    for code, kind in (("AccessDenied", "denied"), ("Throttling", "throttled"), ("NoSuchEntity", "gone"), ("Odd", "refused")):
+        accounts, clock = Accounts_(refusing(code)), Clock()
+        asked = lookups(accounts, clock)
+        answer = await ask(asked, call())
+        assert answer.fault is not None
+        assert answer.fault.kind == kind
+        assert "account 111122223333" in answer.fault.text
+        assert answer.gone is (kind == "gone")
+        clock.now += timedelta(seconds=FAULT_SECONDS)
+        await ask(asked, call())
+        assert len(accounts.calls) == (1 if kind == "gone" else 2)
+
+
+async def test_a_closed_account_is_tried_once_for_all_questions() -> None:
+    """Entering it means a call to STS each time: one refusal answers every question for a while."""
+    accounts, clock = Accounts_(at_once), Clock()
+    accounts.closed = {"111122223333"}
+    asked = lookups(accounts, clock)
+    for name in ("ann", "bob", "cy"):
+        answer = await ask(asked, call(name))
+        assert answer.fault is not None
+        assert (answer.fault.kind, answer.fault.text) == ("denied", "account 111122223333 is not ours")
+    assert accounts.entered == ["111122223333"]
+    assert (await ask(asked, call(account=None))).fault is None
+    clock.now += timedelta(seconds=FAULT_SECONDS)
+    accounts.closed = set()
+    assert (await ask(asked, call("ann"))).fault is None
+
+
+async def test_no_more_than_the_bound_are_under_way_in_one_account() -> None:
+    """Fifty different questions; other accounts have hands of their own."""
+    accounts = Accounts_(at_once)
+    asked = lookups(accounts)
+    await asyncio.gather(*(ask(asked, call(f"user-{n}")) for n in range(50)))
+    assert accounts.most_under_way == AT_ONCE
+    await asyncio.gather(*(ask(asked, call(f"user-{n}", account)) for n in range(100, 120) for account in ("111111111111", "222222222222")))
+    assert accounts.most_under_way == 2 * AT_ONCE
+
+
+async def test_the_cache_is_bounded_and_lets_go_of_what_is_past_its_time() -> None:
+    """Names come from records: a flood of them must not fill the memory."""
+    accounts, clock = Accounts_(at_once), Clock()
+    asked = lookups(accounts, clock, most_answers=10)
+    for n in range(50):
+        await ask(asked, call(f"user-{n}"))
+    assert len(asked._kept) == 10
+    clock.now += timedelta(seconds=60)
+    await ask(asked, call("last"))
+    assert len(asked._kept) == 1
+    assert (len(asked._asking), len(asked._hands)) == (0, 0)
+
+
+async def test_silence_ends_at_the_deadline_and_is_not_waited_for_again_at_once() -> None:
+    """An endpoint that never answers costs one deadline, then a quick no for a while; nothing is left running."""
+    accounts, clock = Accounts_(never), Clock()
+    asked = lookups(accounts, clock)
+    answer = await ask(asked, call(), seconds=0.05)
+    assert answer.fault is not None
+    assert answer.fault.kind == "unreachable"
+    assert "deadline of 0.05 s passed" in answer.fault.text
+    assert (await ask(asked, call(), seconds=60)).fault == answer.fault
+    assert (len(accounts.calls), accounts.under_way) == (1, 0)

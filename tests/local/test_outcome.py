@@ -1,0 +1,155 @@
+"""The demo's judgement: it believes nothing but the findings, tasks and queues it sees, and prints them without obeying them."""
+
+import copy
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from worker.local.outcome import Outcome, explained, missing, totals
+from worker.local.report import plain, show
+from worker.local.story import BATCH, FLEET, Cast, Instance, Story, tell
+
+CAST = Cast("AIDA1", "AKIA1", "AKIA2", "AROA1", "AIPA1", (Instance("i-1", "us-east-1", "web-1"),), "AROA2", "AROA3", "AIPA2", "AIPA3")
+
+
+def story() -> Story:
+    return tell(1, datetime(2026, 7, 7, 14, 2, 33, tzinfo=UTC), CAST)
+
+
+def known(value: Any) -> dict[str, Any]:
+    return {"value": value, "status": "known"}
+
+
+def finding(number: int, event_id: str, level: str = "high", **members: Any) -> dict[str, Any]:
+    return {
+        "id": f"finding-{number}",
+        "rule": {"id": "r", "title": f"Title {number}", "level": level},
+        "event": {"id": event_id, "name": "DeleteInstanceProfile", "time": "2026-07-07T13:00:00Z", "account": "111122223333"},
+        "actor": {"type": "IAMUser", "name": "ci-legacy", "arn": f"arn:{number}", "mfa": False},
+        "subject": {"type": "instance-profile", "name": FLEET},
+        "facts": {},
+        "tasks": [],
+        "withheld": [],
+        **members,
+    }
+
+
+def as_told() -> Outcome:
+    """An outcome in which everything is as the story has it."""
+    told = story().told
+    attack = [finding(number, scene.event_id) for number, scene in enumerate(told.attack)]
+    attack[-1]["facts"] = {"instances": known({"instances": [{"id": "i-1", "region": "us-east-1", "state": "running"}]})}
+    honest = finding(99, told.honest_deed.event_id, withheld=[{"action": "restore-instance-profile", "reason": "it is back"}])
+    honest["facts"] = {"authorised": known({"authorised": True, "because": "of a list"}), "replaced": known({"replaced": True})}
+    restore = {
+        "action": "restore-instance-profile",
+        "target": {"type": "instance-profile", "name": FLEET, "account": "111122223333"},
+        "params": {"role": FLEET},
+        "finding": {"event": {"id": told.deed.event_id}},
+    }
+    deactivate = {"action": "deactivate-access-key", "target": {"type": "access-key", "name": "AKIA2", "account": "111122223333"}}
+    return Outcome([*attack, honest], [restore, deactivate], 0, {}, 1.0)
+
+
+def test_nothing_is_missing_when_all_is_as_told():
+    """The judgement is silent on an outcome that has everything."""
+    assert missing(as_told(), story()) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda findings, tasks: findings.pop(0), "signs in without MFA"),
+        (lambda findings, tasks: findings.append(findings[0]), "told more than once"),
+        (lambda findings, tasks: findings[5]["facts"].clear(), "does not name instance web-1"),
+        (lambda findings, tasks: findings[5]["facts"].update(authorised=known({"authorised": True})), "harmless"),
+        (lambda findings, tasks: findings[6]["facts"].pop("authorised"), "was authorised"),
+        (lambda findings, tasks: findings[6]["facts"]["replaced"].update(status="unknown"), "was put back"),
+        (lambda findings, tasks: findings[6]["withheld"].clear(), "not withheld"),
+        (lambda findings, tasks: findings.pop(6), f"replaces {BATCH}"),
+        (lambda findings, tasks: tasks.pop(0), f"restores {FLEET}"),
+        (lambda findings, tasks: tasks[0]["finding"]["event"].update(id="another"), f"restores {FLEET}"),
+        (lambda findings, tasks: tasks[0]["params"].clear(), "held the role"),
+        (lambda findings, tasks: tasks.pop(1), "new access key"),
+        (lambda findings, tasks: tasks.append({**tasks[0], "target": {"name": BATCH}}), "needs no restoring"),
+    ],
+)
+def test_whatever_is_missing_is_named(spoil, complaint):
+    """Each thing the story promises is missed by its name when it is not there."""
+    outcome = as_told()
+    findings, tasks = copy.deepcopy(list(outcome.findings)), copy.deepcopy(list(outcome.tasks))
+    spoil(findings, tasks)
+    lost = missing(Outcome(findings, tasks, 0, {}, 1.0), story())
+    assert any(complaint in line for line in lost), lost
+
+
+def test_dead_letters_are_missed():
+    """A message on the dead-letter queue spoils the outcome."""
+    told = as_told()
+    assert missing(Outcome(told.findings, told.tasks, 2, {}, 1.0), story()) == ["2 messages went to the dead-letter queue"]
+
+
+def test_totals_sum_over_labels():
+    """A sample's total is over all its labels."""
+    text = '# TYPE a_total counter\na_total{x="1"} 2.0\na_total{x="2"} 3.0\n# TYPE b gauge\nb 7.0\n'
+    assert totals(text) == {"a_total": 5.0, "b": 7.0}
+
+
+def test_an_unknown_fact_explains_nothing():
+    """A fact that was not to be had does not make a finding harmless, and neither does one of the wrong type."""
+    assert not explained(finding(1, "e", facts={"authorised": {"value": {"authorised": True}, "status": "unknown"}}))
+    assert not explained(finding(1, "e", facts={"authorised": known("yes"), "replaced": known(None)}))
+
+
+def printed(outcome: Outcome) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    show(console, outcome, "http://127.0.0.1:1/metrics")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(text, str)
+    return text
+
+
+def test_attack_and_replacement_are_told_apart():
+    """The attacker's findings come under what to wake up for, the replacement under what explained itself."""
+    text = printed(as_told())
+    alarming, harmless = text.split("What explained itself")
+    assert alarming.count("Title ") == 6
+    assert "What to wake up for (6)" in alarming
+    assert "Title 99" in harmless
+    assert "it is back" in harmless
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_small_things_are_summed_up_unless_in_bad_company():
+    """Informational findings are one line; a failed try stands beside the greater deed of the same actor."""
+    same: dict[str, Any] = {"actor": {"arn": "arn:1"}}
+    another: dict[str, Any] = {"actor": {"arn": "arn:2"}}
+    findings = [
+        finding(1, "a", **same),
+        finding(2, "b", "low", **same),
+        finding(3, "c", "low", **another),
+        finding(4, "d", "informational", **same),
+    ]
+    text = printed(Outcome(findings, [], 0, {}, 1.0))
+    assert "What to wake up for (2)" in text
+    assert "Worth a record (2)" in text
+
+
+def test_records_cannot_command_the_terminal():
+    """What an attacker wrote is printed as text: no escape sequence, no markup, no new line."""
+    assert plain("a\x1b[2Jb\nc\u202ed") == "a\ufffd[2Jb\ufffdc\ufffdd"
+    evil = finding(1, "e", subject={"type": "user", "name": "[red]\x1b]0;owned\x07[/red]"})
+    text = printed(Outcome([evil], [], 0, {}, 1.0))
+    assert "\x1b" not in text
+    assert "[red]" in text
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"rule": None, "facts": [], "event": None}, {"facts": {"user": known({"access_keys": [None], "mfa_devices": 3})}}]
+)
+def test_a_finding_with_anything_missing_is_printed(odd):
+    """Whatever a finding lacks, the rest of the report is printed."""
+    assert "Figures" in printed(Outcome([odd], [{}], 0, {}, 0.0))
