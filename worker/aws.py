@@ -162,7 +162,9 @@ class Accounts:
 
         try:
             metadata = await fetch()
-        except (ClientError, BotoCoreError) as error:
+        except ClientError as error:
+            if explain(error).kind != "denied":
+                raise
             raise AccountClosedError(f"account {account} cannot be entered: {explain(error).text} (assuming {arn})") from error
         session = AioSession()
         # The one way to hand a session credentials that refresh themselves.

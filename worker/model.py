@@ -146,6 +146,13 @@ class Record:
         return self.text("awsRegion")
 
     @property
+    def identity_type(self) -> str | None:
+        """`userIdentity.type`; the empty string where there is none, None where identity or type are of a type of their own."""
+        identity = self.event.get("userIdentity")
+        kind = identity.get("type") if isinstance(identity, Mapping) else identity
+        return kind if isinstance(kind, str) and isinstance(identity, Mapping) else ("" if kind is None else None)
+
+    @property
     def error_code(self) -> str | None:
         """The error code; for a failed console sign-in, which has none, its message's stand-in `Failure`."""
         code = self.text("errorCode")
@@ -187,26 +194,31 @@ class Record:
 class Interest:
     """Which (eventSource, eventName) pairs anybody wants; the reader builds no other record.
 
-    All strings are lower case, because Sigma compares without regard to case. `sources` and `names` are wanted with any partner.
+    All strings are lower case, because Sigma compares without regard to case. `sources` and `names` are wanted with any partner, and
+    `identity_types` (CloudTrail's `userIdentity.type`, such as root) with any source and name.
     """
 
     pairs: frozenset[tuple[str, str]] = frozenset()
     sources: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    identity_types: frozenset[str] = frozenset()
     everything: bool = False
 
-    def wants(self, source: str, name: str) -> bool:
-        """Whether a record with this event source and name may matter to anybody."""
+    def wants(self, source: str, name: str, identity_type: str | None = "") -> bool:
+        """Whether a record with this event source, name and identity type (None: not told as text) may matter to anybody."""
         if self.everything:
             return True
         source, name = source.lower(), name.lower()
-        return (source, name) in self.pairs or name in self.names or source in self.sources
+        if (source, name) in self.pairs or name in self.names or source in self.sources:
+            return True
+        return bool(self.identity_types) and (identity_type is None or identity_type.lower() in self.identity_types)
 
     def __or__(self, other: Interest) -> Interest:
         return Interest(
             self.pairs | other.pairs,
             self.sources | other.sources,
             self.names | other.names,
+            self.identity_types | other.identity_types,
             self.everything or other.everything,
         )
 
@@ -250,7 +262,7 @@ class Actor:
 class Subject:
     """What was acted on. `type` is one of instance-profile, user, access-key, instance, account, root, unknown.
 
-    `owner` is the IAM user an access key belongs to, or the instance profile named in an EC2 association call.
+    `owner` is the IAM user an access key belongs to.
     """
 
     type: str

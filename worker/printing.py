@@ -85,10 +85,15 @@ def rules_table(rulebook: Rulebook) -> Table:
     for title in ("LEVEL", "RULE", "EVENTS", "TESTS", "ID"):
         table.add_column(title, overflow="fold")
     for rule in rulebook.rules:
-        events = sorted(f"{(source or '*').removesuffix('.amazonaws.com')}:{name or '*'}" for source, name in rule.demands)
+        events = sorted(_event(*demand) for demand in rule.demands)
         shown = "unindexed: every record" if rule in rulebook.unindexed else ", ".join(events)
         table.add_row(level(rule.rule.level.value), plain(rule.rule.title), plain(shown), str(len(rule.samples)), plain(rule.rule.id))
     return table
+
+
+def _event(source: str | None, name: str | None, identity: str | None) -> str:
+    by = f" by {identity}" if identity is not None else ""
+    return f"{(source or '*').removesuffix('.amazonaws.com')}:{name or '*'}{by}"
 
 
 def who(actor: Mapping[str, Any]) -> str:

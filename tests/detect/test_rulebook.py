@@ -41,8 +41,8 @@ def record(event: Any) -> Record:
 
 SOURCES = ["iam.amazonaws.com", "IAM.amazonaws.com", "dms.amazonaws.com", ""]
 NAMES = ["DeleteInstanceProfile", "deleteinstanceprofile", "ListKeys", "Listkeys", "List\u212aeys", "ΑΣ", "ας", ""]
-VALUES = [*SOURCES, *NAMES, "Delete*", "*", "iam?amazonaws.com", "x", None, 7]
-FIELDS = ["eventSource", "eventName", "eventname", "errorCode", "requestParameters.name"]
+VALUES = [*SOURCES, *NAMES, "Root", "Delete*", "*", "iam?amazonaws.com", "x", None, 7]
+FIELDS = ["eventSource", "eventName", "userIdentity.type", "eventname", "errorCode", "requestParameters.name"]
 MODIFIERS = ["", "", "", "|contains", "|startswith", "|cased", "|neq", "|contains|all"]
 
 
@@ -79,6 +79,9 @@ EVENTS = st.fixed_dictionaries(
         "eventSource": st.sampled_from(SOURCES) | SCALARS,
         "eventName": st.sampled_from(NAMES) | SCALARS | st.lists(SCALARS, max_size=2),
         "eventname": SCALARS,
+        "userIdentity": st.none()
+        | SCALARS
+        | st.fixed_dictionaries({}, optional={"type": st.sampled_from(["Root", "root", "IAMUser"]) | SCALARS}),
         "errorCode": SCALARS | st.none(),
         "requestParameters": st.none() | st.fixed_dictionaries({"name": SCALARS}),
     },
@@ -97,29 +100,29 @@ def test_the_index_changes_no_answer(chosen: list[CompiledRule], events: list[di
         source, name = one.get("eventSource"), one.get("eventName")
         if expected and isinstance(source, str) and isinstance(name, str):
             event("a record matched")
-            assert book.interest.wants(source, name)
+            assert book.interest.wants(source, name, record(one).identity_type)
 
 
-DEMAND = st.tuples(st.sampled_from(["s", "t", None]), st.sampled_from(["n", "m", None]))
+DEMAND = st.tuples(st.sampled_from(["s", "t", None]), st.sampled_from(["n", "m", None]), st.sampled_from(["i", None]))
 DEMANDS = st.frozensets(DEMAND, max_size=4)
 
 
-def fulfils(source: str, name: str, demands: Any) -> bool:
-    return any(want_source in (None, source) and want_name in (None, name) for want_source, want_name in demands)
+def fulfils(told: tuple[str, str, str], demands: Any) -> bool:
+    return any(all(want in (None, has) for want, has in zip(demand, told, strict=True)) for demand in demands)
 
 
-@given(st.lists(DEMANDS, min_size=1, max_size=3), st.sampled_from("stu"), st.sampled_from("nmo"))
-def test_demands_combine_as_their_conditions_do(parts: list[Any], source: str, name: str):
+@given(st.lists(DEMANDS, min_size=1, max_size=3), st.tuples(st.sampled_from("stu"), st.sampled_from("nmo"), st.sampled_from("ij")))
+def test_demands_combine_as_their_conditions_do(parts: list[Any], told: tuple[str, str, str]):
     """What fulfils an OR's demands fulfils one part's; what fulfils an AND's fulfils every part's."""
-    truths = [fulfils(source, name, part) for part in parts]
-    assert fulfils(source, name, either(parts)) == any(truths)
-    assert fulfils(source, name, both(parts)) == all(truths)
+    truths = [fulfils(told, part) for part in parts]
+    assert fulfils(told, either(parts)) == any(truths)
+    assert fulfils(told, both(parts)) == all(truths)
 
 
 def test_an_and_of_long_lists_is_indexed_by_one_of_them():
     """A product of thousands of pairs is not built; the shorter list alone lets through no less."""
-    names = frozenset((None, f"n{number}") for number in range(5000))
-    sources = frozenset((f"s{number}", None) for number in range(100))
+    names = frozenset((None, f"n{number}", None) for number in range(5000))
+    sources = frozenset((f"s{number}", None, None) for number in range(100))
     assert both([names, sources]) == sources
     assert both([sources, names]) == sources
     assert both([NOTHING, names]) == names

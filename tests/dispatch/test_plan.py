@@ -42,6 +42,12 @@ def test_a_deleted_profile_is_restored_with_all_that_is_remembered():
     }
 
 
+def test_a_profile_made_again_without_its_role_is_still_restored():
+    """An empty profile of the same name does not help the instances, and may be an attacker's."""
+    facts = {"profile": REMEMBERED, "replaced": {"replaced": True, "by": "x", "same_role": False}}
+    assert plan(found("restore-instance-profile", "DeleteInstanceProfile", PROFILE, facts)).tasks
+
+
 @pytest.mark.parametrize(
     ("action", "name", "subject", "params"),
     [
@@ -74,7 +80,14 @@ def gone(name: str) -> Fact:
             "authorised",
         ),
         ("restore-instance-profile", "DeleteInstanceProfile", PROFILE, {"replaced": {"replaced": True, "by": "x"}}, {}, "replaced"),
-        ("restore-instance-profile", "DeleteInstanceProfile", PROFILE, {"profile_live": {"roles": []}}, {}, "replaced"),
+        (
+            "restore-instance-profile",
+            "DeleteInstanceProfile",
+            PROFILE,
+            {"replaced": {"replaced": True, "by": None, "same_role": True}},
+            {},
+            "replaced",
+        ),
         ("restore-instance-profile", "DeleteInstanceProfile", Subject("instance-profile", None), {}, {}, "unknown-target"),
         ("restore-instance-profile", "TagInstanceProfile", PROFILE, {}, {}, "not-applicable"),
         ("reattach-role", "RemoveRoleFromInstanceProfile", PROFILE, {}, {}, "unknown-target"),

@@ -151,7 +151,7 @@ async def test_instances_of_a_deleted_profile_are_found_in_every_region(embedded
 async def test_the_profile_named_in_an_association_call_is_looked_into(embedded_aws: str, make_finding: Make, investigate: Any) -> None:
     """A finding about an instance tells the profile that its association names, also when it is named by ARN."""
     made = made_profile(OWN, "web", "web-role", "/apps/")
-    finding = make_finding("ReplaceIamInstanceProfileAssociation", subject=Subject("instance", "i-1", owner=made["Arn"]))
+    finding = make_finding("ReplaceIamInstanceProfileAssociation", subject=Subject("instance-profile", "web", made["Arn"]))
     assert (await investigate(finding))["profile_live"].value["roles"] == ["web-role"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import boto3
 import pytest
@@ -68,7 +69,7 @@ async def test_s3_through_eventbridge(estate):
     key = estate.put("bridge+1", log_file(deletion("bridge")))
     rule_to_queue(estate, {"detail-type": ["Object Created"]})
     detail = {"version": "0", "bucket": {"name": "logs"}, "object": {"key": key, "size": 100}, "reason": "PutObject"}
-    entry = {"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}
+    entry: Any = {"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}
     boto3.client("events").put_events(Entries=[entry])
     await finds(estate, "bridge")
 
@@ -76,7 +77,7 @@ async def test_s3_through_eventbridge(estate):
 async def test_an_api_call_through_eventbridge(estate):
     """CloudTrail -> EventBridge -> SQS: the record itself, with no object to fetch."""
     rule_to_queue(estate, {"detail-type": ["AWS API Call via CloudTrail"]})
-    entry = {"Source": "aws.iam", "DetailType": "AWS API Call via CloudTrail", "Detail": json.dumps(deletion("call"))}
+    entry: Any = {"Source": "aws.iam", "DetailType": "AWS API Call via CloudTrail", "Detail": json.dumps(deletion("call"))}
     boto3.client("events").put_events(Entries=[entry])
     await finds(estate, "call")
     assert "message" in estate.findings()[0]["object"]

@@ -104,7 +104,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 def test_a_failing_demo_shows_what_failed(monkeypatch):
     """A template that does not deploy ends the demo with status 1 and the reason; nothing goes on behind it."""
-    monkeypatch.setattr(stage, "template", lambda: "Resources: {Odd: {Type: 'AWS::No::Such'}}")
+    monkeypatch.setattr(stage, "template", lambda name: "Resources: {Odd: {Type: 'AWS::No::Such'}}")
     console = Console(file=io.StringIO(), width=200)
     assert demo.main(keep=False, console=console) == 1
     assert "The demo failed" in console.file.getvalue()  # type: ignore[attr-defined]

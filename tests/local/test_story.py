@@ -19,7 +19,6 @@ from worker.local.story import BATCH_ACCOUNT, CHANGE, FLEET, USER, WEB_ACCOUNT, 
 NOW = datetime(2026, 7, 7, 14, 2, 33, 456_000, tzinfo=UTC)
 CAST = Cast(
     user_id="AIDAEXAMPLEEXAMPLE01",
-    old_key_id="AKIAEXAMPLEEXAMPLE01",
     new_key_id="AKIAEXAMPLEEXAMPLE02",
     fleet_role_id="AROAEXAMPLEEXAMPLE01",
     fleet_profile_id="AIPAEXAMPLEEXAMPLE01",

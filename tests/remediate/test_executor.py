@@ -161,6 +161,16 @@ async def test_of_many_deliveries_at_once_one_acts(world: World) -> None:
     assert all(verdict == Verdict(delete=False, reason="busy", retry_after_seconds=60.0) for verdict in left)
 
 
+async def test_one_process_that_holds_a_message_twice_acts_once(world: World) -> None:
+    """A claim belongs to a delivery, not to a process, so the second delivery in the same process is busy as well."""
+    await world.user()
+    executor = world.executor()
+    message = Message("m", json.dumps(task("enforce-mfa", "user", "mallory")), "r")
+    verdicts = await asyncio.gather(executor.handle(message), executor.handle(message))
+    assert sorted(verdict.delete for verdict in verdicts) == [False, True]
+    assert world.wire.calls == ["put_user_policy"]
+
+
 async def test_two_tasks_on_one_target_wait_for_each_other(world: World) -> None:
     """A restore and a reattach of one profile, as one attack brings them: the second finds the work of the first done."""
     await world.role()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from worker.detect import rulefile
-from worker.detect.demands import interest
+from worker.detect.demands import ANYTHING, Demand, interest
 from worker.detect.document import RuleFault
 from worker.detect.rulefile import CompiledRule, Sample
 from worker.detect.subject import actor_of, subject_of
@@ -58,7 +59,7 @@ class Rulebook:
     rules: tuple[CompiledRule, ...]
     interest: Interest
     unindexed: tuple[CompiledRule, ...]
-    positions: Mapping[tuple[str | None, str | None], tuple[int, ...]] = field(repr=False)
+    positions: Mapping[Demand, tuple[int, ...]] = field(repr=False)
 
     def match(self, record: Record) -> Matches:
         """What the rules say of a record. Never raises: a rule that does is among the errors and spoils no other."""
@@ -74,12 +75,12 @@ class Rulebook:
         return Matches(tuple(findings), tuple(errors))
 
     def candidates(self, record: Record) -> Iterator[CompiledRule]:
-        """The rules that may match a record, in order: those its source and name satisfy, or all where it has not both as text."""
-        source, name = record.event.get("eventSource"), record.event.get("eventName")
-        if not isinstance(source, str) or not isinstance(name, str):
+        """The rules that may match a record, in order: those its source, name and identity satisfy, or all where one is no text."""
+        source, name, identity = record.event.get("eventSource"), record.event.get("eventName"), record.identity_type
+        if not isinstance(source, str) or not isinstance(name, str) or identity is None:
             return iter(self.rules)
-        source, name = source.lower(), name.lower()
-        found = [chosen for key in ((source, name), (None, name), (source, None), (None, None)) if (chosen := self.positions.get(key))]
+        told = ((source.lower(), None), (name.lower(), None), (identity.lower(), None))
+        found = [chosen for demand in product(*told) if (chosen := self.positions.get(demand))]
         if len(found) <= 1:
             return (self.rules[position] for positions in found for position in positions)
         return (self.rules[position] for position in sorted({position for positions in found for position in positions}))
@@ -115,14 +116,14 @@ def load(folders: Sequence[Path], *, shipped: bool = True) -> Rulebook:
 def index(rules: Iterable[CompiledRule]) -> Rulebook:
     """The rulebook of some rules, in their order."""
     rules = tuple(rules)
-    positions: dict[tuple[str | None, str | None], list[int]] = {}
+    positions: dict[Demand, list[int]] = {}
     for position, rule in enumerate(rules):
         for demand in rule.demands:
             positions.setdefault(demand, []).append(position)
     return Rulebook(
         rules=rules,
         interest=interest(rule.demands for rule in rules),
-        unindexed=tuple(rule for rule in rules if (None, None) in rule.demands),
+        unindexed=tuple(rule for rule in rules if ANYTHING in rule.demands),
         positions={demand: tuple(places) for demand, places in positions.items()},
     )
 

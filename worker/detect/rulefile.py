@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule ready to match. `demands` is how it is indexed: every event that matches fulfils one of these (source, name) pairs."""
+    """A rule ready to match. `demands` is how it is indexed: every event that matches fulfils one of these."""
 
     rule: Rule
     predicate: Predicate
@@ -64,7 +64,7 @@ class CompiledRule:
     @property
     def pairs(self) -> frozenset[tuple[str, str]]:
         """The demands that are a literal eventSource with a literal eventName, in lower case."""
-        return frozenset((source, name) for source, name in self.demands if source is not None and name is not None)
+        return frozenset((source, name) for source, name, _ in self.demands if source is not None and name is not None)
 
 
 def read(path: str, text: str) -> tuple[tuple[CompiledRule, ...], tuple[RuleFault, ...]]:

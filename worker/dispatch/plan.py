@@ -70,11 +70,9 @@ def _restore_instance_profile(found: EnrichedFinding) -> _Answer:
     if isinstance(target, _Against):
         return target
     replaced = found.value("replaced")
-    if isinstance(replaced, Mapping) and replaced.get("replaced") is True:
+    # A profile made again without its role is no replacement: whoever covers tracks could make an empty one.
+    if isinstance(replaced, Mapping) and replaced.get("replaced") is True and replaced.get("same_role") is not False:
         return _Against("replaced", f"it was made again by {replaced.get('by') or 'somebody'}")
-    live = found.facts.get("profile_live")
-    if live is not None and live.status is FactStatus.KNOWN:
-        return _Against("replaced", "a profile of this name exists")
     remembered = found.value("profile")
     known: Mapping[str, Any] = remembered if isinstance(remembered, Mapping) else {}
     instances = found.value("instances")

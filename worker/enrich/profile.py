@@ -174,7 +174,7 @@ def _end(told: Sequence[Life], number: int) -> datetime:
 def profile_of(finding: Finding) -> tuple[str, str] | None:
     """The account and name of the instance profile that a finding is about, when IAM would take both."""
     subject, account = finding.subject, finding.record.account
-    named = {"instance-profile": subject.name, "instance": subject.owner}.get(subject.type) or ""
+    named = (subject.name if subject.type == "instance-profile" else None) or ""
     name = named.rpartition("/")[2]
     return (account, name) if account is not None and ACCOUNT.fullmatch(account) and IAM_NAME.fullmatch(name) else None
 
@@ -217,7 +217,7 @@ async def _live(case: Case) -> Fact:
 
 def about_profile(finding: Finding, _: Settings) -> bool:
     """Whether a finding is about an instance profile, or about an instance in whose association one is named."""
-    return finding.subject.type == "instance-profile" or (finding.subject.type == "instance" and finding.subject.owner is not None)
+    return finding.subject.type == "instance-profile"
 
 
 PROFILE = FactKind("profile", FactSource.MEMORY, about_profile, _remembered)

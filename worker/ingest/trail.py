@@ -5,7 +5,7 @@ and everything that could not be read, by reason. It never raises on bad input, 
 truncated gzip or a broken JSON still holds is found.
 
 Fast path: one libdeflate call into a buffer of the size the gzip trailer tells (checked against the bound first), one msgspec
-projection of every record on eventSource and eventName, and only where one is wanted a second pass that cuts out its bytes for orjson.
+projection of every record on eventSource, eventName and userIdentity.type, and only where one is wanted a second pass that cuts out its bytes for orjson.
 Anything out of the ordinary takes the exact path, slower, with the same result: several gzip members, wrappers, JSON lines, odd types.
 
 Wrappers: `{"Records": [...]}`, a bare list, JSON lines, one object, EventBridge's `detail`, LookupEvents' `CloudTrailEvent` string.
@@ -154,9 +154,14 @@ def _inflate_until_fault(body: bytes, bound: int) -> bytes:
 # The fast path.
 
 
+class _Identity(msgspec.Struct, gc=False):
+    type: str | None = ""
+
+
 class _Head(msgspec.Struct, gc=False):
     eventSource: str = ""  # noqa: N815  # CloudTrail's name
     eventName: str = ""  # noqa: N815
+    userIdentity: _Identity | None = None  # noqa: N815
 
 
 class _Heads(msgspec.Struct):
@@ -201,15 +206,16 @@ def _project(data: bytes, origin: Origin, interest: Interest, bounds: Bounds) ->
 
 def _wanted(heads: list[_Head], interest: Interest) -> list[int] | None:
     """The places of the wanted records, or None where one has no event name and so is for `_walk` to judge."""
-    known: dict[tuple[str, str], bool] = {}
+    known: dict[tuple[str, str, str], bool] = {}
     wanted: list[int] = []
     for number, head in enumerate(heads):
-        pair = (head.eventSource, head.eventName)
-        wants = known.get(pair)
+        identity = head.userIdentity
+        told = (head.eventSource, head.eventName, (identity.type or "") if identity is not None else "")
+        wants = known.get(told)
         if wants is None:
             if not head.eventName:
                 return None
-            wants = known[pair] = interest.wants(*pair)
+            wants = known[told] = interest.wants(*told)
         if wants:
             wanted.append(number)
     return wanted
@@ -263,9 +269,11 @@ def _walk(data: bytes, origin: Origin, interest: Interest, bounds: Bounds, notes
     seen = 0
     for place, event in _events(data.removeprefix(BOM), notes):
         seen += 1
+        record = Record(event, origin)
         source = event.get("eventSource")
-        if interest.wants(source if isinstance(source, str) else "", event["eventName"]) and _fits(event, bounds, place, notes):
-            records.append(Record(event, origin))
+        wants = interest.wants(source if isinstance(source, str) else "", record.name, record.identity_type)
+        if wants and _fits(event, bounds, place, notes):
+            records.append(record)
     return Trail(tuple(records), seen, len(data), tuple(notes.faults.values()), dict(notes.skipped))
 
 

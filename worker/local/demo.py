@@ -30,12 +30,15 @@ from rich.text import Text
 from worker.local import stage
 from worker.local.children import Child, Children
 from worker.local.cloud import HOME_ACCOUNT, HOME_REGION, Cloud
-from worker.local.estate import MEMBER_ROLE, REGIONS, settle, strike
+from worker.local.estate import REGIONS, settle, strike
 from worker.local.outcome import Outcome, missing
 from worker.local.report import show
-from worker.local.story import BATCH_ACCOUNT, CHANGE_PATTERN, DEPLOYER, Story, tell
+from worker.local.story import BATCH_ACCOUNT, CHANGE_PATTERN, DEPLOYER, WEB_ACCOUNT, Story, tell
 
 SEED = 2026
+MEMBER_ROLE = "TrailmendMember"
+EXTERNAL_ID = "an-external-id-of-this-demo"
+WORKER_ARN = f"arn:aws:iam::{HOME_ACCOUNT}:root"
 NARROWEST_PIPE = 100
 
 
@@ -75,7 +78,7 @@ class _Play:
         aws = self._children.start("aws", "worker.local.embedded", cloud.endpoint.rpartition(":")[2], variables={}, grace_seconds=0.5)
         await stage.answers(aws, f"{cloud.endpoint}/_ministack/health")
         self._say(f"An embedded AWS is up at {cloud.endpoint}.")
-        outputs, cast = await asyncio.gather(stage.deploy(cloud), settle(cloud))
+        outputs, cast, _ = await asyncio.gather(stage.deploy(cloud, "trailmend.yaml"), settle(cloud), self._open_members())
         self._say("The shipped CloudFormation is deployed, and two member accounts are peopled.")
         story = tell(SEED, self._clock(), await strike(cloud, cast))
 
@@ -95,6 +98,12 @@ class _Play:
         if status != 0:
             lost.append(f"a clean end of the worker: after SIGTERM its status is {status}")
         return self._verdict(lost, worker)
+
+    async def _open_members(self) -> None:
+        """Deploy the shipped role by which the worker enters a member account."""
+        parameters = {"RoleName": MEMBER_ROLE, "TrustedRoleArns": WORKER_ARN, "ExternalId": EXTERNAL_ID}
+        accounts = (WEB_ACCOUNT, BATCH_ACCOUNT)
+        await asyncio.gather(*(stage.deploy(self._cloud, "member-role.yaml", account, **parameters) for account in accounts))
 
     async def _tell(self, story: Story, outputs: Mapping[str, str], worker: Child) -> Outcome:
         """Both parts of the story, each until the worker is through with it, and what came of it."""
@@ -130,6 +139,7 @@ class _Play:
             "TRAILMEND_STATE": f"sqlite:///{self._folder / 'state.db'}",
             "TRAILMEND_HTTP_ADDRESS": self._worker_address,
             "TRAILMEND_MEMBER_ROLE_NAME": MEMBER_ROLE,
+            "TRAILMEND_EXTERNAL_ID": EXTERNAL_ID,
             "TRAILMEND_REGIONS": ",".join(REGIONS),
             "TRAILMEND_AUTHORIZED_PRINCIPALS": f"arn:aws:iam::{BATCH_ACCOUNT}:role/{DEPLOYER}",
             "TRAILMEND_CHANGE_PATTERN": CHANGE_PATTERN,

@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from worker.local.cloud import HOME_ACCOUNT, Cloud
+from worker.local.cloud import Cloud
 from worker.local.story import (
     BATCH,
     BATCH_ACCOUNT,
@@ -26,9 +26,6 @@ from worker.local.story import (
     Cast,
     Instance,
 )
-
-MEMBER_ROLE = "TrailmendMember"
-"""The role by which the worker enters both accounts."""
 
 REGIONS = ("us-east-1", "eu-west-1")
 FLEET_INSTANCES = (("us-east-1", "web-1"), ("us-east-1", "web-2"), ("eu-west-1", "web-3"))
@@ -69,10 +66,9 @@ async def _make_profile(iam: Any, name: str, path: str, tags: dict[str, str]) ->
 
 async def _settle_web(cloud: Cloud) -> dict[str, Any]:
     async with cloud.client("iam", WEB_ACCOUNT) as iam:
-        await _make_role(iam, MEMBER_ROLE, {"AWS": f"arn:aws:iam::{HOME_ACCOUNT}:root"})
         user = (await iam.create_user(UserName=USER, Tags=_tag_list({"Owner": "nobody since 2023"})))["User"]
         await iam.create_login_profile(UserName=USER, Password="Spring2023!", PasswordResetRequired=False)  # noqa: S106  # as bad as in life
-        key = (await iam.create_access_key(UserName=USER))["AccessKey"]
+        await iam.create_access_key(UserName=USER)
         role_id = await _make_role(iam, FLEET, {"Service": "ec2.amazonaws.com"})
         profile_id = await _make_profile(iam, FLEET, FLEET_PATH, FLEET_TAGS)
         await _make_role(iam, OUT_OF_REACH, {"Service": "ec2.amazonaws.com"})
@@ -80,7 +76,6 @@ async def _settle_web(cloud: Cloud) -> dict[str, Any]:
     fleet = [await _start_instance(cloud, region, name) for region, name in FLEET_INSTANCES]
     return {
         "user_id": user["UserId"],
-        "old_key_id": key["AccessKeyId"],
         "fleet_role_id": role_id,
         "fleet_profile_id": profile_id,
         "fleet": tuple(fleet),
@@ -102,7 +97,6 @@ async def _start_instance(cloud: Cloud, region: str, name: str) -> Instance:
 
 async def _settle_batch(cloud: Cloud) -> dict[str, Any]:
     async with cloud.client("iam", BATCH_ACCOUNT) as iam:
-        await _make_role(iam, MEMBER_ROLE, {"AWS": f"arn:aws:iam::{HOME_ACCOUNT}:root"})
         deployer_id = await _make_role(iam, DEPLOYER, {"AWS": f"arn:aws:iam::{BATCH_ACCOUNT}:root"})
         role_id = await _make_role(iam, BATCH, {"Service": "ec2.amazonaws.com"})
         profile_id = await _make_profile(iam, BATCH, "/", BATCH_TAGS)

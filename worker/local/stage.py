@@ -17,12 +17,11 @@ from typing import Any
 import aiohttp
 
 from worker.local.children import Child
-from worker.local.cloud import Cloud
+from worker.local.cloud import HOME_ACCOUNT, Cloud
 from worker.local.delivery import Delivery
 from worker.local.outcome import Json, totals
 
 STACK = "trailmend"
-TEMPLATE = "trailmend.yaml"
 START_SECONDS = 30.0
 DRAIN_SECONDS = 45.0
 PAUSE_SECONDS = 0.05
@@ -40,10 +39,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def template() -> str:
-    """The CloudFormation that users deploy: packed into the wheel beside this file, or in the checkout's `deploy/`."""
-    packed = resources.files("worker.local").joinpath(TEMPLATE)
-    in_checkout = Path(__file__).resolve().parents[2] / "deploy" / "cloudformation" / TEMPLATE
+def template(name: str) -> str:
+    """A CloudFormation template that users deploy: packed into the wheel beside this file, or in the checkout's `deploy/`."""
+    packed = resources.files("worker.local").joinpath("cloudformation", name)
+    in_checkout = Path(__file__).resolve().parents[2] / "deploy" / "cloudformation" / name
     return packed.read_text() if packed.is_file() else in_checkout.read_text()
 
 
@@ -53,10 +52,15 @@ async def answers(child: Child, url: str) -> None:
         raise StageError(f"{child.name} did not answer at {url} within {START_SECONDS:.0f} s:\n{child.tail()}")
 
 
-async def deploy(cloud: Cloud) -> Mapping[str, str]:
-    """Deploy the template as a stack; answers its outputs."""
-    async with cloud.client("cloudformation") as cloudformation:
-        await cloudformation.create_stack(StackName=STACK, TemplateBody=template(), Capabilities=["CAPABILITY_NAMED_IAM"])
+async def deploy(cloud: Cloud, name: str, account: str = HOME_ACCOUNT, **parameters: str) -> Mapping[str, str]:
+    """Deploy a template as a stack in an account; answers its outputs."""
+    async with cloud.client("cloudformation", account) as cloudformation:
+        await cloudformation.create_stack(
+            StackName=STACK,
+            TemplateBody=template(name),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
         stack: Mapping[str, Any] = {}
 
         async def settled() -> bool:
@@ -65,21 +69,22 @@ async def deploy(cloud: Cloud) -> Mapping[str, str]:
             return not str(stack["StackStatus"]).endswith("_IN_PROGRESS")
 
         if not await _until(START_SECONDS, settled) or stack["StackStatus"] != "CREATE_COMPLETE":
-            raise StageError(f"the stack is {stack['StackStatus']}: {stack.get('StackStatusReason', 'no reason given')}")
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+            raise StageError(
+                f"the stack of {name} in account {account} is {stack['StackStatus']}: {stack.get('StackStatusReason', 'no reason given')}"
+            )
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
 
 
 async def upload(cloud: Cloud, bucket: str, delivery: Delivery) -> None:
     """Put the objects into the log bucket, whose notifications do the rest."""
     at_once = asyncio.Semaphore(UPLOADS_AT_ONCE)
-    async with cloud.client("s3") as s3, asyncio.TaskGroup() as group:
+    async with cloud.client("s3") as s3:
 
         async def put(key: str, body: bytes) -> None:
             async with at_once:
                 await s3.put_object(Bucket=bucket, Key=key, Body=body)
 
-        for stored in delivery.objects:
-            group.create_task(put(stored.key, stored.body))
+        await asyncio.gather(*(put(stored.key, stored.body) for stored in delivery.objects))
 
 
 async def drained(cloud: Cloud, queue_url: str, worker: Child, worker_url: str, objects: int) -> None:
@@ -115,7 +120,9 @@ async def waiting_tasks(cloud: Cloud, queue_url: str) -> list[Json]:
     tasks: list[Json] = []
     handles: list[str] = []
     async with cloud.client("sqs") as sqs:
-        while batch := (await sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, VisibilityTimeout=60)).get("Messages"):
+        while batch := (await sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, VisibilityTimeout=60, WaitTimeSeconds=0)).get(
+            "Messages"
+        ):
             tasks += [json.loads(message["Body"]) for message in batch]
             handles += [message["ReceiptHandle"] for message in batch]
         for handle in handles:

@@ -56,7 +56,6 @@ class Cast:
     """The ids that AWS gave to the people and things in the story."""
 
     user_id: str
-    old_key_id: str
     new_key_id: str
     fleet_role_id: str
     fleet_profile_id: str

@@ -14,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import FilteringBoundLogger
 
-from worker.model import EnrichedFinding, Fact, Task, Withheld
+from worker.model import EnrichedFinding, Fact, FactStatus, Task, Withheld
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
@@ -158,7 +158,7 @@ class Metrics:
         self._facts.labels(fact.name, fact.status.value).inc()
         self._fact_seconds.labels(fact.name).observe(seconds)
         if fact.reason is not None:
-            self.log.warning("fact_unknown", fact=fact.name, reason=fact.reason)
+            self.log.warning("fact_incomplete" if fact.status is FactStatus.KNOWN else "fact_unknown", fact=fact.name, reason=fact.reason)
 
     # Telling.
 

@@ -51,7 +51,7 @@ _ADVICE = {
     "ValidationException": "see that its partition key is pk and its sort key sk, both strings",
 }
 _ADVICE_BY_KIND = {
-    "denied": "allow dynamodb:GetItem, PutItem, UpdateItem, DeleteItem, BatchGetItem, BatchWriteItem, Query and Scan on it",
+    "denied": "allow dynamodb:PutItem, UpdateItem, DeleteItem, BatchGetItem, BatchWriteItem, Query and Scan on it",
     "unreachable": "see that AWS can be reached from here, in the region of the table",
 }
 
