@@ -1,0 +1,76 @@
+"""Objects are fetched by their exact key, whatever it looks like, and what cannot be fetched says why."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import boto3
+import pytest
+from aiobotocore.session import get_session
+
+from worker.aws import Accounts
+from worker.ingest.objects import ObjectError, Objects
+from worker.model import Notice
+from worker.settings import Settings
+
+KEYS = [
+    "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/23/x.json.gz",
+    "with space+plus=é%20.json",
+    "logs//AWSLogs/empty-segment.json",
+    "/leading.json",
+    "up/../down.json",
+    "weird*?#[]{}'\"<>&.json",
+]
+
+
+@pytest.fixture
+async def objects(embedded_aws):
+    boto3.client("s3").create_bucket(Bucket="logs")
+    async with Accounts(get_session(), Settings()) as accounts:
+        yield Objects(accounts, os.environ, 1000, lambda: datetime.now(UTC))
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_every_key_gives_its_own_object(objects, key):
+    """Also a key that obstore would refuse, or silently mend into another, gives the bytes that were put there."""
+    boto3.client("s3").put_object(Bucket="logs", Key=key, Body=key.encode())
+    assert (await objects.fetch(Notice("logs", key))).body == key.encode()
+
+
+async def test_the_version_that_the_notice_names_is_fetched(objects):
+    """An overwritten object is read as it was when the notice was sent."""
+    s3 = boto3.client("s3")
+    s3.put_bucket_versioning(Bucket="logs", VersioningConfiguration={"Status": "Enabled"})
+    first = s3.put_object(Bucket="logs", Key="k", Body=b"first")["VersionId"]
+    s3.put_object(Bucket="logs", Key="k", Body=b"second")
+    assert (await objects.fetch(Notice("logs", "k", version=first))).body == b"first"
+    assert (await objects.fetch(Notice("logs", "k"))).body == b"second"
+
+
+@pytest.mark.parametrize("key", ["not-there.json", "not//there.json"])
+@pytest.mark.parametrize("bucket", ["logs", "no-such-bucket"])
+async def test_a_missing_object_is_told(objects, bucket, key):
+    """Bucket and key stand in the error, whichever part fetched it."""
+    with pytest.raises(ObjectError) as told:
+        await objects.fetch(Notice(bucket, key))
+    assert told.value.reason == "object-missing"
+    assert f"s3://{bucket}/{key}" in str(told.value)
+
+
+@pytest.mark.parametrize(("key", "size"), [("big.json", None), ("big//.json", None), ("big.json", 1001)])
+async def test_an_object_over_the_bound_is_not_fetched(objects, key, size):
+    """The bound holds by the notice's size and by what S3 says."""
+    boto3.client("s3").put_object(Bucket="logs", Key=key, Body=b"x" * 1001)
+    with pytest.raises(ObjectError) as told:
+        await objects.fetch(Notice("logs", key, size=size))
+    assert told.value.reason == "object-too-large"
+
+
+async def test_an_endpoint_that_does_not_answer_may_pass(embedded_aws):
+    """An unreachable S3 is a passing fault."""
+    async with Accounts(get_session(), Settings()) as accounts:
+        nowhere = Objects(accounts, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 1000, lambda: datetime.now(UTC))
+        with pytest.raises(ObjectError) as told:
+            await nowhere.fetch(Notice("logs", "k"))
+    assert (told.value.reason, told.value.passing) == ("object-unreachable", True)

@@ -1,0 +1,97 @@
+"""Settings come from the environment, and every fault is told at once with its variable's name."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.settings import HttpAddress, Mode, Settings, SettingsError
+
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/111122223333/main"
+
+
+def test_nothing_set_gives_the_defaults():
+    """An empty environment, and empty variables, are no fault."""
+    assert Settings.from_environment({}) == Settings()
+    assert Settings.from_environment({"TRAILMEND_CONCURRENCY": "  ", "PATH": "/bin"}) == Settings()
+
+
+def test_every_setting_is_read(tmp_path):
+    """Each variable reaches its field, in its own type."""
+    told = Settings.from_environment(
+        {
+            "TRAILMEND_QUEUE_URL": QUEUE,
+            "TRAILMEND_TASK_QUEUE_URL": f"{QUEUE}.fifo",
+            "TRAILMEND_FINDING_SINKS": f"stdout:, file:///tmp/f.jsonl,{QUEUE}",
+            "TRAILMEND_RULES_DIR": str(tmp_path),
+            "TRAILMEND_SHIPPED_RULES": "no",
+            "TRAILMEND_STATE": "dynamodb://trailmend",
+            "TRAILMEND_CONCURRENCY": "8",
+            "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "60",
+            "TRAILMEND_GRACE_SECONDS": "2.5",
+            "TRAILMEND_HTTP_ADDRESS": "[::1]:0",
+            "TRAILMEND_MEMBER_ROLE_NAME": "TrailmendMember",
+            "TRAILMEND_EXTERNAL_ID": "secret",
+            "TRAILMEND_REGIONS": "us-east-1,us-gov-west-1",
+            "TRAILMEND_AUTHORIZED_PRINCIPALS": "arn:aws:iam::*:role/terraform-*, arn:aws:iam::111122223333:user/ci",
+            "TRAILMEND_CHANGE_PATTERN": "CHG[0-9]{7}",
+            "TRAILMEND_REMEDIATION_MODE": "AUTO",
+            "TRAILMEND_LOG_LEVEL": "DEBUG",
+        }
+    )
+    assert (told.queue_url, told.task_queue_url, told.rules_dir) == (QUEUE, f"{QUEUE}.fifo", tmp_path)
+    assert told.finding_sinks == ("stdout:", "file:///tmp/f.jsonl", QUEUE)
+    assert (told.shipped_rules, told.state, told.concurrency, told.grace_seconds) == (False, "dynamodb://trailmend", 8, 2.5)
+    assert told.http_address == HttpAddress("::1", 0)
+    assert told.regions == ("us-east-1", "us-gov-west-1")
+    assert told.authorized_principals == ("arn:aws:iam::*:role/terraform-*", "arn:aws:iam::111122223333:user/ci")
+    assert (told.change_pattern, told.remediation_mode, told.log_level) == ("CHG[0-9]{7}", Mode.AUTO, "debug")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUEUE_URL", "my-queue"),
+        ("TASK_QUEUE_URL", "https://"),
+        ("FINDING_SINKS", "kafka://x"),
+        ("FINDING_SINKS", "stdout:,stdout:"),
+        ("RULES_DIR", "/no/such/folder"),
+        ("SHIPPED_RULES", "perhaps"),
+        ("STATE", "postgres://x"),
+        ("STATE", "sqlite://"),
+        ("STATE", "dynamodb://a b"),
+        ("CONCURRENCY", "0"),
+        ("CONCURRENCY", "many"),
+        ("CONCURRENCY", "1e3"),
+        ("VISIBILITY_TIMEOUT_SECONDS", "43201"),
+        ("GRACE_SECONDS", "-1"),
+        ("GRACE_SECONDS", "nan"),
+        ("HTTP_ADDRESS", "9464"),
+        ("HTTP_ADDRESS", "host:99999"),
+        ("MAX_OBJECT_BYTES", "0"),
+        ("MEMBER_ROLE_NAME", "arn:aws:iam::111122223333:role/x"),
+        ("EXTERNAL_ID", "has no use alone"),
+        ("REGIONS", "Ireland"),
+        ("CHANGE_PATTERN", "(?=lookahead)"),
+        ("REMEDIATION_MODE", "approve"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_what_makes_no_sense_is_told_by_name(name, value):
+    """A fault begins with the variable's name and says what is wrong with its value."""
+    with pytest.raises(SettingsError) as told:
+        Settings.from_environment({f"TRAILMEND_{name}": value})
+    assert len(told.value.faults) == 1
+    assert told.value.faults[0].startswith(f"TRAILMEND_{name}: ")
+
+
+def test_all_faults_are_told_at_once():
+    """Whoever deploys mends them in one go."""
+    with pytest.raises(SettingsError) as told:
+        Settings.from_environment(
+            {"TRAILMEND_CONCURRENCY": "x", "TRAILMEND_STATE": "y", "TRAILMEND_MAX_RECORD_BYTES": "9", "TRAILMEND_MAX_INFLATED_BYTES": "8"}
+        )
+    assert [fault.partition(":")[0] for fault in told.value.faults] == [
+        "TRAILMEND_STATE",
+        "TRAILMEND_CONCURRENCY",
+        "TRAILMEND_MAX_RECORD_BYTES",
+    ] or len(told.value.faults) == 3
