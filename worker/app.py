@@ -35,9 +35,11 @@ from worker.settings import Settings, SettingsError
 from worker.state.opening import open_store
 from worker.state.store import Store, StoreError
 
-FORGET_AFTER = timedelta(days=30)
-"""Longer than any queue keeps a message (14 days) and any on-call rotation lasts; then claims and profile events are forgotten."""
-FORGET_EVERY_SECONDS = 3600.0
+FORGET_CLAIMS_AFTER = timedelta(days=90)
+"""Longer than a message can live on a queue, its dead-letter queue and the queue again (14 days each)."""
+FORGET_EVENTS_AFTER = timedelta(days=5 * 365)
+"""A profile's role and tags are what a restore needs, and profiles live for years."""
+FORGET_EVERY_SECONDS = 86_400.0
 LEASE_MARGIN_SECONDS = 20.0
 """What a finding may take beyond its enrichment. Short, so that the findings of a worker that died are free before their messages are back."""
 
@@ -147,7 +149,7 @@ async def _forget(store: Store, clock: Callable[[], datetime], metrics: Metrics)
     while True:
         await asyncio.sleep(FORGET_EVERY_SECONDS)
         try:
-            metrics.life("forgotten", **await store.prune(clock() - FORGET_AFTER))
+            metrics.life("forgotten", **await store.prune(clock() - FORGET_CLAIMS_AFTER, clock() - FORGET_EVENTS_AFTER))
         except StoreError as error:
             metrics.fault("forget", "store", detail=str(error))
 

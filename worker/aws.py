@@ -25,7 +25,16 @@ from worker.settings import Settings
 
 SESSION_NAME = "trailmend"
 
-THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "RequestThrottled"})
+THROTTLED = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "RequestThrottled",
+        "ProvisionedThroughputExceededException",
+    }
+)
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Client.UnauthorizedOperation", "AuthFailure"})
 _QUEUE_HOST = re.compile(r"(?:queue\.|sqs(?:-fips)?\.)([a-z0-9-]+)\.(?:amazonaws|api\.aws)")
 GONE = frozenset({"NoSuchEntity", "NoSuchEntityException"})

@@ -263,9 +263,9 @@ async def test_pruning_forgets_what_is_old_and_keeps_the_journal(store: Store) -
     await store.claim("running", "a", old, LEASE)
     await store.learn([profile_event(1, seconds=-40 * 86_400), profile_event(2)])
     await store.append(entry(1))
-    assert await store.prune(limit) == {"claims": 2, "profile_events": 1}
+    assert await store.prune(limit, limit) == {"claims": 2, "profile_events": 1}
     assert await store.settled(["old", "old2", "new"]) == {"new"}
     assert await store.recall("111111111111", "web") == [profile_event(2)]
     assert len([line async for line in store.journal()]) == 1
     assert await store.claim("running", "b", old, LEASE) is Claim.BUSY
-    assert await store.prune(limit) == {"claims": 0, "profile_events": 0}
+    assert await store.prune(limit, limit) == {"claims": 0, "profile_events": 0}

@@ -167,14 +167,18 @@ class DynamoStore:
             line = zlib.decompress(item["line"]["B"]).decode("ascii")
             yield canonical.entry(line), item["hash"]["S"], item["previous"]["S"]
 
-    async def prune(self, before: datetime) -> Mapping[str, int]:
+    async def prune(self, claims_before: datetime, events_before: datetime) -> Mapping[str, int]:
         gone = {"claims": 0, "profile_events": 0}
         with self._told("prune"):
             pages = self._client.get_paginator("scan").paginate(
                 TableName=self._table,
-                FilterExpression="settled_at < :before OR (begins_with(pk, :profiles) AND #time < :before)",
+                FilterExpression="settled_at < :claims OR (begins_with(pk, :profiles) AND #time < :events)",
                 ExpressionAttributeNames={"#time": "time"},
-                ExpressionAttributeValues={":before": _number(canonical.micros(before)), ":profiles": {"S": "profile#"}},
+                ExpressionAttributeValues={
+                    ":claims": _number(canonical.micros(claims_before)),
+                    ":events": _number(canonical.micros(events_before)),
+                    ":profiles": {"S": "profile#"},
+                },
                 ProjectionExpression="pk, sk",
                 ConsistentRead=True,
             )

@@ -138,13 +138,13 @@ class SqliteStore:
                 yield canonical.entry(line), mark, previous
                 last = number
 
-    async def prune(self, before: datetime) -> Mapping[str, int]:
-        limit = (canonical.micros(before),)
+    async def prune(self, claims_before: datetime, events_before: datetime) -> Mapping[str, int]:
+        claims_limit, events_limit = (canonical.micros(claims_before),), (canonical.micros(events_before),)
 
         def work() -> Mapping[str, int]:
             with self._transaction() as connection:
-                claims = connection.execute("DELETE FROM claims WHERE settled_at < ?", limit).rowcount
-                events = connection.execute("DELETE FROM profile_events WHERE time < ?", limit).rowcount
+                claims = connection.execute("DELETE FROM claims WHERE settled_at < ?", claims_limit).rowcount
+                events = connection.execute("DELETE FROM profile_events WHERE time < ?", events_limit).rowcount
                 return {"claims": claims, "profile_events": events}
 
         return await self._do(work)

@@ -68,8 +68,8 @@ class Store(Protocol):
     def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
         """Every entry in order, each with its hash and the hash of the one before it ("" for the first)."""
 
-    async def prune(self, before: datetime) -> Mapping[str, int]:
-        """Forget settled claims and profile events older than `before`; the journal is kept.
+    async def prune(self, claims_before: datetime, events_before: datetime) -> Mapping[str, int]:
+        """Forget claims settled before the one time and profile events from before the other; the journal is kept.
 
         Answers how many of each went: `{"claims": n, "profile_events": n}`.
         """
