@@ -203,6 +203,15 @@ def _file(path: Path, *, named: bool) -> Source:
     return Source(Origin(path=str(path)), fetch, path.stat().st_size, named)
 
 
+def unlisted(url: str, why: Unreadable) -> Source:
+    """A bucket that could not be listed to its end, as a source that says so."""
+
+    async def fetch() -> bytes | Unreadable:
+        return why
+
+    return Source(Origin(path=url), fetch, named=True)
+
+
 def stored(notice: Notice, get: Callable[[Notice], Awaitable[LogObject]], failure: type[Exception]) -> Source:
     """An object of a bucket; `get` fetches it and raises `failure`, whose `reason` says what went wrong."""
 

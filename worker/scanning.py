@@ -18,7 +18,7 @@ from worker.aws import Accounts, session
 from worker.detect.rulebook import Rulebook
 from worker.ingest.objects import ObjectError, Objects
 from worker.printing import plain
-from worker.scan import Scan, Source, files, stored, stream
+from worker.scan import Scan, Source, Unreadable, files, stored, stream, unlisted
 from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
 
@@ -91,5 +91,8 @@ async def _bucket(
     parts = urlsplit(url)
     accounts = await stack.enter_async_context(Accounts(session(environment), settings))
     objects = Objects(accounts, environment, settings.max_object_bytes, clock)
-    async for notice in objects.listed(parts.netloc, parts.path.removeprefix("/")):
-        yield stored(notice, objects.fetch, ObjectError)
+    try:
+        async for notice in objects.listed(parts.netloc, parts.path.removeprefix("/")):
+            yield stored(notice, objects.fetch, ObjectError)
+    except ObjectError as error:
+        yield unlisted(url, Unreadable(error.reason, error.detail))

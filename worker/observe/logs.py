@@ -6,6 +6,7 @@ bound while it happens: `message_id`, `bucket`, `key`, `finding_id`. Values from
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TextIO
 
@@ -41,4 +42,7 @@ def configure(level: str, stream: TextIO, *, for_people: bool | None = None) -> 
 
 
 def _dumps(value: object, **_: object) -> str:
-    return orjson.dumps(value, default=repr).decode()
+    try:
+        return orjson.dumps(value, default=repr).decode()
+    except TypeError:  # a lone surrogate, which orjson refuses: no line is worth more than the worker
+        return json.dumps(value, default=repr, ensure_ascii=False).encode(errors="replace").decode()

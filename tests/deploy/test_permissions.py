@@ -1,0 +1,177 @@
+"""Who may do what in the deployed stack: the trail, the bucket, the worker and the executor, each no more than it needs."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+from botocore import xform_name
+
+from worker.aws import Accounts, session
+from worker.settings import Settings
+from worker.state.opening import open_store
+from worker.state.store import Claim
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCOUNT = "000000000000"
+BUCKET = f"trailmend-{ACCOUNT}-us-east-1"
+TRAIL = "arn:aws:cloudtrail:us-east-1:{}:trail/{}"
+READING = ("Get", "List", "Describe")
+
+
+def deploy(name: str = "trailmend", **parameters: str) -> Mapping[str, str]:
+    """Deploy a template as a stack of its own name; answers its outputs."""
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=(ROOT / "deploy" / "cloudformation" / f"{name}.yaml").read_text(),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    (told,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in told["Outputs"]}
+
+
+def document(told: Any) -> Mapping[str, Any]:
+    read: Mapping[str, Any] = json.loads(told) if isinstance(told, str) else told
+    return read
+
+
+def policy(arn: str) -> Mapping[str, Any]:
+    return document(boto3.client("iam").get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"])
+
+
+def attribute(url: str, name: Any) -> str:
+    return boto3.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
+
+
+def bucket_policy() -> Mapping[str, Any]:
+    return document(boto3.client("s3").get_bucket_policy(Bucket=BUCKET)["Policy"])
+
+
+def statement(policy: Mapping[str, Any], sid: str) -> Mapping[str, Any]:
+    (found,) = [one for one in policy["Statement"] if one.get("Sid") == sid]
+    return document(found)
+
+
+def actions(policy: Mapping[str, Any], *services: str) -> set[str]:
+    """The allowed actions of some services."""
+    told = [one["Action"] for one in policy["Statement"]]
+    every = {action for one in told for action in ([one] if isinstance(one, str) else one)}
+    return {action for action in every if action.split(":")[0] in services}
+
+
+def calls(service: str, folder: str) -> set[str]:
+    """The actions of a service that the code of a folder of `worker` names, as a method or as AWS spells them."""
+    names = botocore.session.get_session().get_service_model(service).operation_names
+    spelt = {word: f"{service}:{name}" for name in names for word in (name, xform_name(name))}
+    return {spelt[word] for word in words(ROOT / "worker" / folder) if word in spelt}
+
+
+def words(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.Attribute):
+                yield node.attr
+
+
+def test_the_worker_may_make_the_calls_it_makes_and_no_others(embedded_aws: str) -> None:
+    """Its IAM and EC2 actions are those that the facts ask for; it sends to the task queue and never reads it."""
+    outputs = deploy()
+    worker = policy(outputs["WorkerPolicyArn"])
+    assert actions(worker, "iam", "ec2") == calls("iam", "enrich") | calls("ec2", "enrich")
+    assert actions(worker, "s3") == {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+    tasks = attribute(outputs["TaskQueueUrl"], "QueueArn")
+    assert [one["Action"] for one in worker["Statement"] if one["Resource"] == tasks] == ["sqs:SendMessage"]
+
+
+def test_the_executor_may_make_the_calls_it_makes_and_no_others(embedded_aws: str) -> None:
+    """Its IAM and EC2 actions are those of the actions, and what AWS demands beside CreateInstanceProfile with tags and AddRole."""
+    executor = policy(deploy()["ExecutorPolicyArn"])
+    demanded = {"iam:TagInstanceProfile", "iam:PassRole"}
+    assert actions(executor, "iam", "ec2") == calls("iam", "remediate") | calls("ec2", "remediate") | demanded
+    assert statement(executor, "PassRolesToEc2")["Condition"] == {"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}}
+
+
+def test_every_thing_may_be_read_and_none_changed(embedded_aws: str) -> None:
+    """No allowed action has a wildcard, and `*` as a resource is for reading alone, at home and in member accounts."""
+    outputs = deploy()
+    deploy("member-role", TrustedRoleArns=f"arn:aws:iam::{ACCOUNT}:role/one", ExternalId="0123456789abcdef", Mend="true")
+    iam = boto3.client("iam")
+    names = iam.list_role_policies(RoleName="TrailmendMember")["PolicyNames"]
+    member = [document(iam.get_role_policy(RoleName="TrailmendMember", PolicyName=name)["PolicyDocument"]) for name in names]
+    assert len(member) == 2
+    for one in (policy(outputs["WorkerPolicyArn"]), policy(outputs["ExecutorPolicyArn"]), *member):
+        for allowed in one["Statement"]:
+            named = [allowed["Action"]] if isinstance(allowed["Action"], str) else allowed["Action"]
+            assert not [action for action in named if "*" in action]
+            assert allowed["Resource"] != "*" or all(action.split(":")[1].startswith(READING) for action in named), allowed
+
+
+@pytest.mark.parametrize(
+    ("parameters", "trail"),
+    [({}, TRAIL.format(ACCOUNT, "trailmend")), ({"TrailArn": TRAIL.format("111122223333", "all")}, TRAIL.format("111122223333", "all"))],
+)
+def test_the_bucket_takes_the_logs_of_one_trail_alone(embedded_aws: str, parameters: dict[str, str], trail: str) -> None:
+    """CloudTrail writes on behalf of the trail that was named, else of the one that CreateTrail makes, and of no stranger's."""
+    deploy(**parameters)
+    for sid in ("CloudTrailMayLook", "CloudTrailMayWrite"):
+        one = statement(bucket_policy(), sid)
+        assert one["Principal"] == {"Service": "cloudtrail.amazonaws.com"}
+        assert one["Condition"]["StringEquals"]["aws:SourceArn"] == trail
+
+
+def test_the_queue_takes_the_notifications_of_the_log_bucket_alone(embedded_aws: str) -> None:
+    """S3 alone may send, for this bucket of this account."""
+    told = document(attribute(deploy()["QueueUrl"], "Policy"))
+    (admitted,) = [one for one in told["Statement"] if one["Effect"] == "Allow"]
+    assert (admitted["Principal"], admitted["Action"]) == ({"Service": "s3.amazonaws.com"}, "sqs:SendMessage")
+    assert admitted["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{BUCKET}"},
+    }
+
+
+def test_nothing_is_said_in_the_clear(embedded_aws: str) -> None:
+    """The bucket and every queue, dead-letter queues too, refuse a request that does not come by TLS."""
+    deploy()
+    urls = boto3.client("sqs").list_queues()["QueueUrls"]
+    assert len(urls) == 4
+    for guarded in (bucket_policy(), *(document(attribute(url, "Policy")) for url in urls)):
+        deny = statement(guarded, "OnlyOverTls")
+        assert (deny["Effect"], deny["Principal"], deny["Condition"]) == ("Deny", "*", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_dead_letters_are_kept_longer_than_messages(embedded_aws: str) -> None:
+    """A redriven message keeps its age: one that waited as long as its queue allows still has days left on the dead-letter queue."""
+    outputs = deploy()
+    dead = int(attribute(outputs["DeadLetterQueueUrl"], "MessageRetentionPeriod"))
+    assert dead == 14 * 86400
+    for name in ("QueueUrl", "TaskQueueUrl"):
+        assert dead - int(attribute(outputs[name], "MessageRetentionPeriod")) >= 7 * 86400
+
+
+async def test_the_state_table_is_the_one_the_store_wants(embedded_aws: str) -> None:
+    """A claim is won, settled and recognised in the table that StateTableName makes; both policies allow the calls that takes."""
+    outputs = deploy(StateTableName="trailmend-state")
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    async with Accounts(session({"AWS_REGION": "us-east-1"}), Settings()) as accounts:
+        store = await open_store("dynamodb://trailmend-state", accounts)
+        assert await store.claim("key", "one", now, timedelta(minutes=1)) is Claim.WON
+        await store.settle(["key"], "one", now)
+        assert await store.claim("key", "two", now, timedelta(minutes=1)) is Claim.SETTLED
+        await store.close()
+    for arn in (outputs["WorkerPolicyArn"], outputs["ExecutorPolicyArn"]):
+        kept = statement(policy(arn), "KeepState")
+        assert kept["Resource"].endswith(":table/trailmend-state")
+        assert set(kept["Action"]) == {action for action in calls("dynamodb", "state") if "Table" not in action}
