@@ -1,0 +1,216 @@
+"""The Grafana dashboard: every query names series that exist, and a real Prometheus answers it with data."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import start_http_server
+
+from tests.fakes import metrics
+from worker.model import (
+    Actor,
+    EnrichedFinding,
+    Fact,
+    FactSource,
+    FactStatus,
+    Finding,
+    Level,
+    Origin,
+    Record,
+    Rule,
+    Subject,
+    Target,
+    Task,
+    Withheld,
+)
+from worker.observe.metrics import Metrics
+
+DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "trailmend.json"
+PATIENCE_SECONDS = 15
+CONFIG = """
+global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
+scrape_configs: [{{job_name: trailmend, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
+"""
+
+
+def dashboard() -> Mapping[str, Any]:
+    read: Mapping[str, Any] = json.loads(DASHBOARD.read_text())
+    return read
+
+
+def panels() -> list[Mapping[str, Any]]:
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def queries() -> list[tuple[str, str]]:
+    return [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
+
+
+def everything_happens(to: Metrics) -> None:
+    """Call every method of `Metrics` that counts."""
+    now = datetime.now(UTC)
+    event = {"eventName": "DeleteInstanceProfile", "eventTime": (now - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    rule = Rule("instance-profile-deleted", "Instance profile deleted", Level.CRITICAL)
+    finding = Finding(rule, Record(event, Origin(path="log.json")), Actor("IAMUser", name="ada"), Subject("instance-profile", "web"))
+    found = EnrichedFinding(finding)
+    for queue in ("main", "tasks"):
+        to.received(queue, 2, now)
+        to.received(queue, 0, now)
+        to.waited(queue, 3.0)
+        to.receive_failed(queue, "AccessDenied")
+        to.finished(queue, now)
+        to.deleted(queue, 1)
+        to.delete_failed(queue, "message-1", "ReceiptHandleIsInvalid")
+        to.hold_failed(queue, "message-1", "ReceiptHandleIsInvalid")
+        to.returned(queue, 1)
+    for queue in ("main", "tasks", "dlq"):
+        to.queue_depth(queue, {"visible": 3, "in_flight": 2, "delayed": 0})
+    to.left("object-missing")
+    to.notice("s3")
+    to.skipped("digest")
+    to.object_read(1_000, 9_000, 50, 2)
+    to.fault("fetch", "object-missing")
+    to.staged("read", 0.02)
+    to.rules_loaded(25, 1)
+    to.rule_error(rule.id, "TypeError")
+    for status in FactStatus:
+        to.fact(Fact("user", status, None, now, FactSource.API, "AccessDenied" if status is FactStatus.UNKNOWN else None), 0.2)
+    to.finding(found, now)
+    to.duplicate(finding.id)
+    to.delivered("sqs", "ok")
+    to.delivered("sqs", "failed")
+    to.task(Task("restore-instance-profile", Target("instance-profile", "web", "123456789012"), {}, found))
+    to.withheld(Withheld("restore-instance-profile", "replaced", "made again"), finding.id)
+    to.remediated("restore-instance-profile", "applied")
+    to.task_refused("not-json")
+
+
+@contextmanager
+def prometheus(metrics_port: int, folder: Path) -> Iterator[str]:
+    """A Prometheus on loopback that scrapes that port; yields its address. Skips where there is none, but not in CI."""
+    program = shutil.which("prometheus")
+    if program is None:
+        missing = "prometheus is not installed (Debian: prometheus)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    config = folder / "prometheus.yml"
+    config.write_text(CONFIG.format(port=metrics_port))
+    port = free_port()
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                program,
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(address: str, query: str) -> bool:
+    """Whether the query gives at least one number now. Raises what the server says where the query is wrong."""
+    try:
+        with urllib.request.urlopen(f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=5) as told:
+            result = json.load(told)["data"]["result"]
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 503:  # it is still starting
+                return False
+            raise AssertionError(f"{query}: {error.read().decode()}") from error
+    except urllib.error.URLError:
+        return False
+    return any(not math.isnan(float(series["value"][1])) for series in result)
+
+
+def test_the_story_leaves_no_metric_out():
+    """Every public method of `Metrics` that counts is called, so a new one needs its line here (and perhaps a panel)."""
+    public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
+    told = set(re.findall(r"\bto\.(\w+)\(", inspect.getsource(everything_happens)))
+    assert told == public - {"life"}
+
+
+def test_every_series_on_the_dashboard_exists():
+    """A renamed metric must not leave an empty panel, and no metric is left without a panel."""
+    of = metrics()
+    everything_happens(of)
+    existing = {sample.name for family in of.registry.collect() for sample in family.samples if not sample.name.endswith("_created")}
+    named = {name for _, query in queries() for name in re.findall(r"\btrailmend_\w+", query)}
+    assert named
+    assert named <= existing
+    assert {re.sub("_(count|sum)$", "_bucket", name) for name in existing} == named
+
+
+def test_every_panel_says_what_it_shows():
+    """Title, description and unit on each panel; ids unique; the data source is the one the reader chose; the rows on-call looks for."""
+    for panel in panels():
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert {part["datasource"]["uid"] for part in (panel, *panel["targets"])} == {"${datasource}"}
+    everything = dashboard()["panels"]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    assert dashboard()["uid"] == "trailmend"
+    assert [variable["type"] for variable in dashboard()["templating"]["list"]] == ["datasource"]
+    rows = [panel["title"] for panel in everything if panel["type"] == "row"]
+    assert rows == ["Is it working", "Throughput", "Findings", "Facts and dispatch", "Faults", "Remediation"]
+
+
+def test_no_two_panels_overlap():
+    """Grafana's grid is 24 wide; a panel that lies on another is moved by the browser, and not to where it was meant."""
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_every_query_has_data_on_a_real_prometheus(tmp_path: Path):
+    """Each query of each panel answers with numbers while a worker's counters grow."""
+    of = metrics()
+    server, thread = start_http_server(port=0, addr="127.0.0.1", registry=of.registry)
+    try:
+        with prometheus(server.server_port, tmp_path) as address:
+            waiting = {(title, query.replace("$__rate_interval", "5s")) for title, query in queries()}
+            until = time.monotonic() + PATIENCE_SECONDS
+            while waiting and time.monotonic() < until:
+                everything_happens(of)
+                waiting = {one for one in waiting if not answers(address, one[1])}
+                time.sleep(0.1)
+            assert not waiting, (tmp_path / "prometheus.log").read_text()[-2000:]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)

@@ -1,0 +1,224 @@
+"""One message goes all the way or is left; each finding is told once, whatever fails in between."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.fakes import NOON, MemorySink, metrics, sample
+from worker.detect.rulebook import load
+from worker.enrich import profile
+from worker.ingest.objects import ObjectError
+from worker.ingest.trail import Bounds
+from worker.model import EnrichedFinding, Finding, LogObject, Message, Notice
+from worker.pipeline import Parts, Pipeline
+from worker.state.sqlite import SqliteStore
+from worker.state.store import Claim, StoreError
+
+ACCOUNT = "111122223333"
+
+
+def deletion(name: str) -> dict[str, object]:
+    return {
+        "eventSource": "iam.amazonaws.com",
+        "eventName": "DeleteInstanceProfile",
+        "eventID": name,
+        "eventTime": "2026-11-23T11:59:00Z",
+        "recipientAccountId": ACCOUNT,
+        "userIdentity": {"type": "IAMUser", "arn": f"arn:aws:iam::{ACCOUNT}:user/mallory", "accountId": ACCOUNT},
+        "requestParameters": {"instanceProfileName": name},
+    }
+
+
+def message(*keys: str, receives: int = 1) -> Message:
+    told = [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "logs"}, "object": {"key": key}}} for key in keys]
+    return Message("m-1", json.dumps({"Records": told}), "receipt", NOON, receives)
+
+
+class House:
+    """A pipeline over objects and sinks in memory and a real store."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.findings, self.tasks = MemorySink(key="findings"), MemorySink(key="tasks")
+        self.metrics = metrics()
+        self.investigated: Counter[str] = Counter()
+        self.parts = Parts(
+            rulebook=load([]),
+            fetch=self.fetch,
+            fetch_fault=ObjectError,
+            investigate=self.investigate,
+            profile_interest=profile.INTEREST,
+            profile_events=profile.events_of,
+            store=store,
+            finding_sinks=(self.findings,),
+            task_sink=self.tasks,
+            metrics=self.metrics,
+            clock=lambda: NOON,
+            owner="one",
+            bounds=Bounds(1_000_000, 100_000),
+            lease=timedelta(seconds=30),
+        )
+        self.pipeline = Pipeline(self.parts)
+
+    def put(self, key: str, *names: str) -> None:
+        self.objects[key] = gzip.compress(json.dumps({"Records": [deletion(name) for name in names]}).encode())
+
+    async def fetch(self, notice: Notice) -> LogObject:
+        if notice.key not in self.objects:
+            raise ObjectError("object-missing", notice.key, passing=False)
+        return LogObject(notice, self.objects[notice.key])
+
+    async def investigate(self, finding: Finding) -> EnrichedFinding:
+        self.investigated[finding.subject.name or ""] += 1
+        await asyncio.sleep(0.01)
+        return EnrichedFinding(finding)
+
+    def told(self) -> list[str]:
+        return sorted(json.loads(item.body)["subject"]["name"] for item in self.findings.taken)
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    store = await SqliteStore.open(":memory:")
+    yield House(store)
+    await store.close()
+
+
+async def test_a_finding_and_its_task_are_told_and_the_message_deleted(house):
+    """The whole way, for every object that the message names."""
+    house.put("a", "one", "two")
+    house.put("b", "three")
+    assert (await house.pipeline(message("a", "b"))).delete
+    assert house.told() == ["one", "three", "two"]
+    assert len(house.tasks.taken) == 3
+
+
+async def test_a_second_delivery_does_nothing(house):
+    """The same message again deletes and tells nothing, and asks AWS nothing."""
+    house.put("a", "one")
+    await house.pipeline(message("a"))
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert house.told() == ["one"]
+    assert house.investigated == {"one": 1}
+    assert sample(house.metrics, "findings_duplicate_total") == 1
+
+
+async def test_copies_at_the_same_moment_are_told_once(house):
+    """Ten messages with the same event, all in hand at once: one finding, one task, all deleted."""
+    for number in range(10):
+        house.put(str(number), "one")
+    verdicts = await asyncio.gather(*(house.pipeline(message(str(number))) for number in range(10)))
+    assert all(verdict.delete for verdict in verdicts)
+    assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
+
+
+async def test_a_sink_that_is_down_leaves_the_message_and_repeats_nothing(house):
+    """What the other sink took is not put there again when the message comes back."""
+    house.put("a", "one")
+    house.tasks.refuse_all = True
+    verdict = await house.pipeline(message("a"))
+    assert (verdict.delete, verdict.reason) == (False, "delivery")
+    assert house.told() == ["one"]
+    house.tasks.refuse_all = False
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
+
+
+async def test_anothers_claim_leaves_the_message_until_its_lease_has_ended(house):
+    """A finding in another worker's hands is not told here, and its message comes back later."""
+    house.put("a", "one")
+    (finding,) = load([]).match(next(iter(await house.pipeline._read(message("a"), [])))).findings
+    assert await house.parts.store.claim(finding.id, "other", NOON, timedelta(seconds=30)) is Claim.WON
+    verdict = await house.pipeline(message("a"))
+    assert (verdict.delete, verdict.reason, verdict.retry_after_seconds) == (False, "busy", 30)
+    later = Pipeline(replace(house.parts, clock=lambda: NOON + timedelta(seconds=31)))
+    assert (await later(message("a", receives=2))).delete
+    assert house.told() == ["one"]
+
+
+async def test_whoever_loses_the_claim_on_the_way_tells_nothing(house):
+    """An investigation longer than the lease may lose the finding to another worker; it is then told by that one alone."""
+    house.put("a", "one")
+
+    async def slow(finding: Finding) -> EnrichedFinding:
+        later = NOON + timedelta(seconds=31)
+        assert await house.parts.store.claim(finding.id, "other", later, timedelta(seconds=30)) is Claim.WON
+        return EnrichedFinding(finding)
+
+    verdict = await Pipeline(replace(house.parts, investigate=slow))(message("a"))
+    assert (verdict.delete, verdict.reason, house.told()) == (False, "busy", [])
+
+
+class _Broken:
+    """A store that answers nothing."""
+
+    def __getattr__(self, name):
+        async def fail(*_, **__):
+            raise StoreError("disk full")
+
+        return fail
+
+
+async def test_a_store_that_fails_leaves_the_message(house):
+    """Without claims nobody knows what was told, so nothing is."""
+    house.put("a", "one")
+    verdict = await Pipeline(replace(house.parts, store=_Broken()))(message("a", receives=3))
+    assert (verdict.delete, verdict.reason, verdict.retry_after_seconds) == (False, "store", 120)
+    assert house.told() == []
+
+
+async def test_a_missing_object_hides_no_other(house):
+    """The good object of a message is read, and the message is left for the missing one."""
+    house.put("a", "one")
+    verdict = await house.pipeline(message("a", "gone"))
+    assert (verdict.delete, verdict.reason) == (False, "object-missing")
+    assert house.told() == ["one"]
+
+
+async def test_a_rule_that_raises_is_counted_and_leaves_the_message(house):
+    """A rule's defect is never "no match": the other rules' findings are told, and the message is left for when it is mended."""
+    house.put("a", "one")
+    rules = house.parts.rulebook
+
+    def raising(_: object) -> bool:
+        raise RecursionError("too deep")
+
+    from worker.detect.rulebook import index
+
+    broken = replace(rules.rules[0], predicate=raising, demands=frozenset({(None, None, None)}))
+    verdict = await Pipeline(replace(house.parts, rulebook=index([broken, *rules.rules[1:]])))(message("a"))
+    assert (verdict.delete, verdict.reason) == (False, "rule-error")
+    assert house.told() == ["one"]
+    assert sample(house.metrics, "rule_errors_total", rule=broken.rule.id) == 1
+
+
+async def test_a_cancelled_message_frees_its_claims(house):
+    """A worker that is stopped in the middle lets another win the finding at once."""
+    house.put("a", "one")
+    begun = asyncio.Event()
+
+    async def endless(_: Finding) -> EnrichedFinding:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    working = asyncio.create_task(_run(Pipeline(replace(house.parts, investigate=endless)), message("a")))
+    await begun.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    other = Pipeline(replace(house.parts, owner="two"))
+    assert (await other(message("a", receives=2))).delete
+    assert house.told() == ["one"]
+
+
+async def _run(pipeline, one):
+    return await pipeline(one)
