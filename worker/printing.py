@@ -40,25 +40,25 @@ def plain(value: object) -> Text:
 
 
 def level(name: str) -> Text:
-    """A level in its colour."""
-    return Text(name, style=LEVEL_STYLE.get(name, ""))
+    """A level in its colour; the longest one short."""
+    return Text("info" if name == Level.INFORMATIONAL else name, style=LEVEL_STYLE.get(name, ""))
 
 
 def findings_table(findings: Iterable[Mapping[str, Any]]) -> Table:
-    """Findings as rows: when, how bad, what, who, from where, on what, and what else is known."""
+    """Findings as rows: when, how bad, what was found, who from where, on what in which account, and what else is known."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, ratio in (("TIME", 3), ("LEVEL", 2), ("FINDING", 5), ("WHO", 5), ("FROM", 3), ("WHAT", 4), ("ACCOUNT", 2), ("REMARKS", 6)):
+    table.add_column("TIME (UTC)", no_wrap=True)
+    table.add_column("LEVEL", no_wrap=True)
+    for title, ratio in (("FINDING", 4), ("WHO", 4), ("WHAT", 5), ("REMARKS", 5)):
         table.add_column(title, ratio=ratio, overflow="fold")
     for finding in findings:
         event, actor, subject = finding["event"], finding["actor"], finding["subject"]
         table.add_row(
-            plain(event["time"]),
+            plain((event["time"] or "").replace("T", " ").removesuffix("Z")),
             level(finding["rule"]["level"]),
             plain(finding["rule"]["title"]),
-            plain(who(actor)),
-            plain(actor["source_ip"]),
-            plain(f"{subject['type']} {subject['name'] or ''}".strip()),
-            plain(event["account"]),
+            Text("\nfrom ").join([plain(who(actor)), plain(actor["source_ip"])]),
+            Text("\nin ").join([plain(f"{subject['type']} {subject['name'] or ''}".strip()), plain(event["account"])]),
             plain("; ".join(remarks(finding))),
         )
     return table

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -90,7 +91,7 @@ def everything_happens(to: Metrics) -> None:
     to.rules_loaded(25, 1)
     to.rule_error(rule.id, "TypeError")
     for status in FactStatus:
-        to.fact(Fact("user", status, None, now, FactSource.API, "AccessDenied" if status is FactStatus.UNKNOWN else None), 0.2)
+        to.fact(Fact("user", status, None, now, FactSource.EVENT, "AccessDenied" if status is FactStatus.UNKNOWN else None), 0.2)
     to.finding(found, now)
     to.duplicate(finding.id)
     to.delivered("sqs", "ok")
