@@ -75,18 +75,18 @@ class Queue:
                 self._metrics.hold_failed(self.name, batch[number].id, told)
 
     async def depths(self) -> Mapping[str, Mapping[str, int]]:
-        """How many messages wait here and, under `dlq`, on the queue they are redriven to, as SQS estimates it, by state."""
+        """How many messages wait here, and on the queue they are redriven to (`dlq`, or `tasks_dlq`), as SQS estimates it, by state."""
         try:
             here = await self._attributes(self.url)
             depths = {self.name: _states(here)}
             redrive = json.loads(here.get("RedrivePolicy", "{}"))
             arn = redrive.get("deadLetterTargetArn")
-            if arn is not None and self.name == "main":
+            if arn is not None:
                 account, _, name = arn.rpartition(":")
                 dead = await self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account.rpartition(":")[2])
-                depths["dlq"] = _states(await self._attributes(dead["QueueUrl"]))
+                depths["dlq" if self.name == "main" else f"{self.name}_dlq"] = _states(await self._attributes(dead["QueueUrl"]))
         except AWS_ERRORS as error:
-            self._metrics.receive_failed(self.name, f"{self.url}: {explain(error).text}")
+            self._metrics.fault("depths", "queue-depth-unknown", queue=self.name, detail=f"{self.url}: {explain(error).text}")
             return {}
         return depths
 
