@@ -1,0 +1,74 @@
+"""From the log of a deletion to the profile restored: worker, task queue and executor, as processes, on the embedded AWS."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import boto3
+import pytest
+
+from tests.integration.conftest import deletion, log_file, until
+
+TRUST = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+)
+
+
+@pytest.fixture
+def fleet(estate) -> str:
+    """An instance that used the profile `web`, which has been deleted; the log of its life and end is on the queue."""
+    iam, ec2 = boto3.client("iam"), boto3.client("ec2")
+    iam.create_role(RoleName="web-role", AssumeRolePolicyDocument=TRUST)
+    iam.create_instance_profile(InstanceProfileName="web", Tags=[{"Key": "Owner", "Value": "team-web"}])
+    iam.add_role_to_instance_profile(InstanceProfileName="web", RoleName="web-role")
+    instance: str = ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, IamInstanceProfile={"Name": "web"})["Instances"][0][
+        "InstanceId"
+    ]
+    iam.remove_role_from_instance_profile(InstanceProfileName="web", RoleName="web-role")
+    iam.delete_instance_profile(InstanceProfileName="web")
+
+    def told(event: str, second: int, **parameters: object) -> dict[str, object]:
+        named = {"instanceProfileName": "web", **parameters}
+        return deletion(event, eventName=event, eventTime=f"2026-11-23T12:00:0{second}Z", requestParameters=named)
+
+    records = [
+        told("CreateInstanceProfile", 1, path="/", tags=[{"key": "Owner", "value": "team-web"}]),
+        told("AddRoleToInstanceProfile", 2, roleName="web-role"),
+        told("RemoveRoleFromInstanceProfile", 3, roleName="web-role"),
+        told("DeleteInstanceProfile", 4),
+    ]
+    estate.notify(estate.put("life", log_file(*records)))
+    return instance
+
+
+def through(estate, mode: str) -> None:
+    """Lets the worker and then the executor work until both queues are empty."""
+    worker = estate.process("run")
+    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0, 60)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE=mode)
+    until(lambda: estate.depth(estate.tasks) == 0, 60)
+    executor.send_signal(signal.SIGTERM)
+    assert executor.wait(30) == 0
+
+
+def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fleet):
+    """Role and tags are back, and the running instance is associated with the new profile."""
+    through(estate, "auto")
+    profile = boto3.client("iam").get_instance_profile(InstanceProfileName="web")["InstanceProfile"]
+    assert [role["RoleName"] for role in profile["Roles"]] == ["web-role"]
+    assert profile["Tags"] == [{"Key": "Owner", "Value": "team-web"}]
+    associations = boto3.client("ec2").describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
+    assert [(one["InstanceId"], one["IamInstanceProfile"]["Id"]) for one in associations] == [(fleet, profile["InstanceProfileId"])]
+
+
+def test_in_shadow_nothing_is_touched_and_the_plan_is_told(estate, fleet):
+    """By default the executor says what it would do, and does none of it."""
+    through(estate, "shadow")
+    iam = boto3.client("iam")
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_instance_profile(InstanceProfileName="web")
+    told = [json.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
+    assert any(one["event"] == "remediation" and one["outcome"] == "shadowed" for one in told)
