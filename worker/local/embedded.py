@@ -1,14 +1,17 @@
 """The embedded AWS, as a process: `python -m worker.local.embedded PORT` serves MiniStack on 127.0.0.1:PORT until SIGTERM.
 
-Two things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
+Three things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
 it listens on loopback and on PORT alone. And MiniStack leaves the keys that AssumeRole hands out in the caller's account: here they
-act in the account of the role, as in AWS, so that member accounts are entered for real. A 12-digit access key id names its account.
+act in the account of the role, as in AWS, so that member accounts are entered for real; a 12-digit access key id names its account. And its
+CloudFormation leaves a queue's RedrivePolicy out: here the queue gets it, so that what the template says is what is run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Any
 
 
 def main(port: int) -> None:
@@ -23,7 +26,8 @@ def main(port: int) -> None:
     )
     # MiniStack reads the environment when it is imported.
     from ministack import app  # noqa: PLC0415
-    from ministack.services import sts  # noqa: PLC0415
+    from ministack.services import sqs, sts  # noqa: PLC0415
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
 
     in_callers_account = app.set_request_account_id
 
@@ -32,6 +36,17 @@ def main(port: int) -> None:
         in_callers_account(session["Arn"].split(":")[4] if session else access_key_id)
 
     app.set_request_account_id = in_roles_account
+
+    queues = provisioners._RESOURCE_HANDLERS["AWS::SQS::Queue"]  # noqa: SLF001
+    make_queue = queues["create"]
+
+    def make_queue_with_redrive(logical_id: str, props: dict[str, Any], stack_name: str) -> tuple[str, dict[str, str]]:
+        url, attributes = make_queue(logical_id, props, stack_name)
+        if "RedrivePolicy" in props:
+            sqs._queues[url]["attributes"]["RedrivePolicy"] = json.dumps(props["RedrivePolicy"])  # noqa: SLF001
+        return url, attributes
+
+    queues["create"] = make_queue_with_redrive
     sys.argv = ["ministack"]
     app.main()
 
