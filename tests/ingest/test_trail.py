@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.ingest import trail
+from worker.ingest.inflate import inflate, inflate_exactly
+from worker.ingest.tally import Tally
 from worker.ingest.trail import Bounds, read
 from worker.model import Interest, Origin
 
@@ -189,7 +191,7 @@ def test_the_fast_path_and_the_exact_path_agree(records):
     """For any list of records, ordinary or odd, the projection finds what walking every record finds."""
     body = json.dumps({"Records": records}).encode()
     fast = read(body, ORIGIN, WANTED, BOUNDS)
-    exact = trail._walk(body, ORIGIN, WANTED, BOUNDS, trail._Notes())
+    exact = trail._walk(body, ORIGIN, WANTED, BOUNDS, Tally())
     assert [record.event for record in fast.records] == [record.event for record in exact.records]
     assert (fast.seen, fast.faults, dict(fast.skipped or {})) == (exact.seen, exact.faults, dict(exact.skipped or {}))
 
@@ -222,9 +224,9 @@ def test_no_bytes_make_the_reader_raise(noise, at, compressed):
 @given(st.binary(max_size=4000))
 def test_inflating_agrees_with_zlib(content):
     """One call of libdeflate and a loop over zlib give the same bytes."""
-    notes = trail._Notes()
-    assert trail._inflate(gzip.compress(content), 10_000, notes) == content
-    assert trail._inflate_exactly(gzip.compress(content), 10_000, notes) == content
+    tally = Tally()
+    assert inflate(gzip.compress(content), 10_000, tally) == content
+    assert inflate_exactly(gzip.compress(content), 10_000, tally) == content
     assert zlib.decompress(gzip.compress(content), wbits=31) == content
 
 
