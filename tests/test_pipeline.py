@@ -220,5 +220,43 @@ async def test_a_cancelled_message_frees_its_claims(house):
     assert house.told() == ["one"]
 
 
+async def test_stopping_between_a_sinks_word_and_ours_tells_nothing_twice(house):
+    """Cancelled while a sink takes the finding: what it took is settled, and the next delivery does not repeat it."""
+    house.put("a", "one")
+    putting, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemorySink):
+        async def put(self, items):
+            taken = await super().put(items)
+            putting.set()
+            await go.wait()
+            return taken
+
+    slow = Slow(key="findings")
+    working = asyncio.create_task(_run(Pipeline(replace(house.parts, finding_sinks=(slow,))), message("a")))
+    await putting.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert (await Pipeline(replace(house.parts, finding_sinks=(slow,), owner="two"))(message("a", receives=2))).delete
+    assert (len(slow.taken), len(house.tasks.taken)) == (1, 1)
+
+
+async def test_a_record_that_breaks_us_hides_no_other(house):
+    """A defect on one record leaves the message and tells the findings of all the others."""
+    house.put("a", "one", "two")
+
+    def odd(record):
+        if record.text("eventID") == "one":
+            raise RecursionError("too deep")
+        return profile.events_of(record)
+
+    verdict = await Pipeline(replace(house.parts, profile_events=odd))(message("a"))
+    assert (verdict.delete, verdict.reason) == (False, "unexpected")
+    assert house.told() == ["two"]
+
+
 async def _run(pipeline, one):
     return await pipeline(one)

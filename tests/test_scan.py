@@ -130,6 +130,27 @@ def test_what_cannot_be_read_is_told_and_the_rest_found(tmp_path, capsys):
     assert "b.json: record-not-an-object: record 1 of 2" in told
 
 
+def test_odd_things_in_a_folder_are_counted_and_stop_nothing(tmp_path, capsys):
+    """Links in a circle, broken links and pipes neither hang the scan nor hide a log; a linked folder is read once."""
+    import os
+
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "x.json").write_text(json.dumps(CHAIN))
+    (logs / "round").symlink_to(tmp_path)
+    (logs / "broken").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(logs / "pipe")
+    status, findings, stats, _ = scan(capsys, tmp_path, tmp_path, logs / "x.json")
+    assert (status, stats["files"], stats["records"]) == (0, 1, 5)
+    assert stats["skipped"] == {"no-file": 2}
+    assert findings
+
+
+def test_a_span_that_holds_nothing_is_wrong_usage(tmp_path, capsys):
+    """--from after --to finds nothing for sure, and says so."""
+    assert scan(capsys, tmp_path, "--from", "2026-11-24", "--to", "2026-11-23")[0] == 2
+
+
 def test_a_named_file_that_is_no_log_is_a_fault(tmp_path, capsys):
     """Who names a file wants it read."""
     (tmp_path / "notes.txt").write_text("words")

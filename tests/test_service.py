@@ -199,6 +199,19 @@ async def test_failing_receives_are_counted_and_tried_again():
         assert service.faults() == []
 
 
+async def test_leaving_every_message_is_no_progress():
+    """A worker whose every message is left is not ready, and its progress stands still."""
+    queue, now = MemoryQueue(visibility_seconds=600, most_receives=10**6), datetime(2026, 11, 23, tzinfo=UTC)
+    await queue.put("x")
+    service = make(queue, lambda _: asyncio.sleep(0, Verdict(delete=False, reason="store", retry_after_seconds=0)))
+    service._clock = lambda: now
+    async with running(service):
+        await until(lambda: sample(service._metrics, "messages_left_total", reason="store") >= 2)
+        assert sample(service._metrics, "last_progress_timestamp_seconds", queue="main") == 0
+        now = datetime(2026, 11, 23, 0, 2, tzinfo=UTC)
+        assert any("every message has been left" in fault for fault in service.faults())
+
+
 @pytest.mark.parametrize("stuck", [False, True])
 async def test_it_is_ready_only_while_work_moves_forward(stuck):
     """Ready after a first receive; not ready when all hands have been busy for longer than the visibility timeout."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +30,9 @@ DONE, FAULT, USAGE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; answers its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # JSON is UTF-8, whatever the locale
+            stream.reconfigure(encoding="utf-8", errors="replace")
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
@@ -124,6 +129,11 @@ def _live(role: Callable[..., Awaitable[None]]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told, number)
         await role(settings, world, stop)
+        # All is closed and given back. A thread that still reads some huge object would hold up the end of the interpreter; nobody needs it.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(DONE)
 
     try:
         asyncio.run(life())
@@ -203,6 +213,9 @@ def _scan(options: argparse.Namespace) -> int:
     from worker.printing import console, print_findings
 
     settings = Settings.from_environment(os.environ)
+    if options.since is not None and options.until is not None and options.since >= options.until:
+        _complain(f"--from {options.since.isoformat()} is not before --to {options.until.isoformat()}: there is nothing between them")
+        return USAGE
     try:
         rules = load(options.rules, shipped=not options.no_shipped_rules)
     except RuleFaults as error:
@@ -216,7 +229,13 @@ def _scan(options: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         _complain(str(error))
         return USAGE
-    print_findings(scanned.findings, options.format, sys.stdout, _now())
+    try:
+        print_findings(scanned.findings, options.format, sys.stdout, _now())
+    except BrokenPipeError:
+        raise
+    except (OSError, UnicodeEncodeError) as error:
+        _complain(f"standard output: {error}")
+        return FAULT
     if options.stats is not None:
         try:
             _write_stats(scanned.stats, options.stats)

@@ -70,6 +70,10 @@ class Fault:
     detail: str
     count: int = 1
 
+    def __post_init__(self) -> None:
+        # Names and values in it are somebody else's, and may be megabytes long.
+        object.__setattr__(self, "detail", self.detail[:500])
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -173,9 +177,9 @@ class Record:
             if stamp is not None:
                 try:
                     moment = datetime.fromisoformat(stamp)
-                except ValueError:
+                    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+                except (ValueError, OverflowError):
                     continue
-                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         return None
 
     @cached_property
@@ -184,7 +188,10 @@ class Record:
 
         The event id alone does not: some copies lack it and anonymised ones repeat one masked id for different events.
         """
-        parameters = json.dumps(self.get("requestParameters"), sort_keys=True, separators=(",", ":"))
+        try:
+            parameters = json.dumps(self.get("requestParameters"), sort_keys=True, separators=(",", ":"))
+        except RecursionError:  # nested a thousand deep; the event's other members tell it apart
+            parameters = ""
         identity = self.text("userIdentity", "arn") or self.text("userIdentity", "principalId") or ""
         plain = ("eventID", "eventTime", "eventSource", "eventName", "requestID", "recipientAccountId", "errorCode")
         return stable_id(*(self.text(name) or "" for name in plain), identity, parameters)

@@ -45,8 +45,10 @@ from worker.model import (
 from worker.observe.metrics import Metrics
 from worker.state.store import Claim, Store, StoreError
 
-OFFLOAD_BYTES = 256 * 1024
-"""Compressed objects from this size are read in a thread, so that heartbeats stay on time; smaller ones take under 10 ms."""
+OFFLOAD_BYTES = 8 * 1024
+"""Compressed objects from this size are read in a thread, so that heartbeats stay on time. A smaller one cannot inflate past 8 MB."""
+LAST_DELIVERY_SECONDS = 10.0
+"""How long a stop waits for a delivery that has begun, so that what a sink took is also settled."""
 FINDINGS_AT_ONCE = 8
 OBJECTS_AT_ONCE = 8
 
@@ -123,8 +125,8 @@ class Pipeline:
             metrics.fault("notice", fault.reason, detail=fault.detail)
         records: list[Record] = []
         if reading.events:
-            body = orjson.dumps(list(reading.events))
-            self._take(trail.read(body, Origin(message=message.id), self._interest, self._parts.bounds), 0, records, faults)
+            origin = Origin(message=message.id)
+            self._take(trail.select(reading.events, origin, self._interest, self._parts.bounds), 0, records, faults)
         if len(reading.notices) == 1:
             await self._read_object(reading.notices[0], records, faults)
         elif reading.notices:
@@ -171,22 +173,30 @@ class Pipeline:
 
     async def _detect(self, records: list[Record], faults: list[str]) -> list[Finding]:
         parts = self._parts
-        learnt = [event for record in records for event in parts.profile_events(record)]
+        findings: dict[str, Finding] = {}
+        learnt: list[ProfileEvent] = []
+        for record in records:
+            try:
+                learnt += parts.profile_events(record)
+                self._match(record, findings, faults)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is this record's alone
+                faults.append("unexpected")
+                parts.metrics.fault("detect", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
         if learnt:
             try:
                 await parts.store.learn(learnt)
             except StoreError as error:
                 faults.append("store")
                 parts.metrics.fault("learn", "store", detail=str(error))
-        findings: dict[str, Finding] = {}
-        for record in records:
-            matches = parts.rulebook.match(record)
-            for finding in matches.findings:
-                findings.setdefault(finding.id, finding)
-            for wrong in matches.errors:
-                faults.append("rule-error")
-                parts.metrics.rule_error(wrong.rule_id, wrong.text, event_name=record.name, record=record.key)
         return list(findings.values())
+
+    def _match(self, record: Record, findings: dict[str, Finding], faults: list[str]) -> None:
+        matches = self._parts.rulebook.match(record)
+        for finding in matches.findings:
+            findings.setdefault(finding.id, finding)
+        for wrong in matches.errors:
+            faults.append("rule-error")
+            self._parts.metrics.rule_error(wrong.rule_id, wrong.text, event_name=record.name, record=record.key)
 
     # Telling.
 
@@ -208,6 +218,9 @@ class Pipeline:
                     except StoreError as error:
                         faults.append("store")
                         self._parts.metrics.fault("tell", "store", detail=str(error))
+                    except Exception as error:  # noqa: BLE001  # whatever it is, it is this finding's alone
+                        faults.append("unexpected")
+                        self._parts.metrics.fault("tell", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
 
         async with asyncio.TaskGroup() as group:
             for finding in findings:
@@ -229,10 +242,13 @@ class Pipeline:
             # Whoever took longer than the lease may have lost the claim; nobody is told twice.
             if await parts.store.claim(finding.id, parts.owner, parts.clock(), parts.lease) is not Claim.WON:
                 return True
-            delivered, told = await self._deliver(found, planned)
-            keys = [*delivered, finding.id] if told else delivered
-            if keys:
-                await parts.store.settle(keys, parts.owner, parts.clock())
+            delivering = asyncio.ensure_future(self._deliver(found, planned))
+            try:
+                told = await asyncio.shield(delivering)
+            except asyncio.CancelledError:
+                # Stopped between a sink's word and ours: what was taken is settled before we go.
+                told = await asyncio.wait_for(delivering, LAST_DELIVERY_SECONDS)
+                raise
         finally:
             if not told:
                 await asyncio.shield(parts.store.release(finding.id, parts.owner))
@@ -244,10 +260,10 @@ class Pipeline:
             parts.metrics.withheld(withheld, finding.id)
         return False
 
-    async def _deliver(self, found: EnrichedFinding, planned: Plan) -> tuple[list[str], bool]:
-        """Put the finding on every sink and its tasks on the task queue, but for what they took before.
+    async def _deliver(self, found: EnrichedFinding, planned: Plan) -> bool:
+        """Put the finding on every sink and its tasks on the task queue, but for what they took before, and settle it.
 
-        Answers the keys of what they took now, and whether everybody has everything.
+        Answers whether everybody has everything.
         """
         parts = self._parts
         group = stable_id(found.finding.record.account or "")
@@ -261,7 +277,6 @@ class Pipeline:
                 whole.append((parts.task_sink, task.id, Outgoing(task.id, group, body)))
                 tasks[task.id] = task
         before = await parts.store.settled([_delivery(sink, item) for sink, item, _ in whole])
-        delivered: list[str] = []
         complete = True
         for sink, item, outgoing in whole:
             key = _delivery(sink, item)
@@ -272,11 +287,13 @@ class Pipeline:
                 complete = False
                 parts.metrics.delivered(sink.kind, "failed", item=item, error=failed[outgoing.id])
                 continue
-            delivered.append(key)
+            await parts.store.settle([key], parts.owner, parts.clock())
             parts.metrics.delivered(sink.kind, "ok")
             if item in tasks and sink is parts.task_sink:
                 parts.metrics.task(tasks[item])
-        return delivered, complete
+        if complete:
+            await parts.store.settle([found.finding.id], parts.owner, parts.clock())
+        return complete
 
 
 def _delivery(sink: Sink, item: str) -> str:

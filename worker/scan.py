@@ -8,6 +8,7 @@ profile facts are told too: which role a deleted profile had, and whether it was
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -43,11 +44,10 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One thing to read: how to fetch its bytes, where they come from, their size if known, and whether the user named it."""
+    """One thing to read: how to fetch its bytes, where they come from, and whether the user named it."""
 
     origin: Origin
     fetch: Callable[[], Awaitable[bytes | Unreadable]]
-    size: int = 0
     named: bool = False
 
     @property
@@ -123,6 +123,9 @@ class Scan:
 
     async def _take(self, source: Source, body: bytes | Unreadable) -> None:
         stats = self.stats
+        if isinstance(body, Unreadable) and body.reason == "no-file":
+            stats.skipped[body.reason] += 1
+            return
         if isinstance(body, Unreadable):
             self._fault(source, body.reason, body.detail)
             return
@@ -140,8 +143,11 @@ class Scan:
         if learnt := [event for record in read.records for event in profile.events_of(record)]:
             await self._store.learn(learnt)
         for record in read.records:
-            if self._in_time(record):
-                self._match(source, record)
+            try:
+                if self._in_time(record):
+                    self._match(source, record)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is this record's alone
+                self._fault(source, "unexpected", f"{record.name}: {type(error).__name__}: {error}")
 
     def _match(self, source: Source, record: Record) -> None:
         matches = self._rules.match(record)
@@ -174,14 +180,24 @@ def _by_time(finding: Finding) -> tuple[datetime, str, str]:
 
 def files(path: Path) -> Iterator[Source]:
     """The sources under a path: itself, or every file below the folder, by name. Raises FileNotFoundError."""
-    if path.is_dir():
-        for below in sorted(path.rglob("*")):
-            if below.is_file():
-                yield _file(below, named=False)
-    elif path.exists():
-        yield _file(path, named=True)
-    else:
+    if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
+    if not path.is_dir():
+        yield _file(path, named=True)
+        return
+    unreadable: list[OSError] = []
+    entered: set[tuple[int, int]] = set()
+    for folder, below, names in os.walk(path, onerror=unreadable.append, followlinks=True):
+        told = Path(folder).stat()
+        if (told.st_dev, told.st_ino) in entered:  # a link that leads round in a circle, or here a second time
+            below.clear()
+            continue
+        entered.add((told.st_dev, told.st_ino))
+        below.sort()
+        for name in sorted(names):
+            yield _file(Path(folder, name), named=False)
+    for error in unreadable:
+        yield unlisted(str(error.filename), Unreadable("unreadable", f"cannot be read: {error.strerror}"))
 
 
 def stream(name: str, source: BinaryIO) -> Source:
@@ -194,17 +210,22 @@ def stream(name: str, source: BinaryIO) -> Source:
 
 
 def _file(path: Path, *, named: bool) -> Source:
-    async def fetch() -> bytes | Unreadable:
+    def read() -> bytes | Unreadable:
         try:
-            return await asyncio.to_thread(path.read_bytes)
+            if not named and not path.is_file():
+                return Unreadable("no-file", "is a broken link, a pipe or a device")
+            return path.read_bytes()
         except OSError as error:
             return Unreadable("unreadable", f"cannot be read: {error.strerror or error}")
 
-    return Source(Origin(path=str(path)), fetch, path.stat().st_size, named)
+    async def fetch() -> bytes | Unreadable:
+        return await asyncio.to_thread(read)
+
+    return Source(Origin(path=str(path)), fetch, named=named)
 
 
 def unlisted(url: str, why: Unreadable) -> Source:
-    """A bucket that could not be listed to its end, as a source that says so."""
+    """A bucket or folder that could not be listed to its end, as a source that says so."""
 
     async def fetch() -> bytes | Unreadable:
         return why
@@ -221,4 +242,4 @@ def stored(notice: Notice, get: Callable[[Notice], Awaitable[LogObject]], failur
         except failure as error:
             return Unreadable(getattr(error, "reason", "object-unreachable"), str(error))
 
-    return Source(Origin(bucket=notice.bucket, key=notice.key), fetch, notice.size or 0)
+    return Source(Origin(bucket=notice.bucket, key=notice.key), fetch)

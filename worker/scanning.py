@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -51,14 +51,16 @@ async def run(
     stdin: BinaryIO,
 ) -> Scanned:
     """Scan. Raises FileNotFoundError for a path that is not there, before anything is read."""
-    local = {path: list(files(Path(path))) for path in asked.paths if path != "-" and not path.startswith("s3://")}
+    paths = list(dict.fromkeys(asked.paths))
+    once: set[Path] = set()
+    local = {path: list(_new(files(Path(path)), once)) for path in paths if path != "-" and not path.startswith("s3://")}
     began = perf_counter()
     shown = progress_to.is_terminal and "-" not in asked.paths
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=progress_to, disable=not shown, transient=True))
         known = [source for sources in local.values() for source in sources]
-        remote = any(path.startswith("s3://") for path in asked.paths)
+        remote = any(path.startswith("s3://") for path in paths)
         bar = progress.add_task("reading", total=None if remote else len(known))
 
         def told(line: str) -> None:
@@ -69,7 +71,7 @@ async def run(
         scan = Scan(rules, settings, store, asked.since, asked.until, told=told, advanced=lambda _: progress.advance(bar))
 
         async def sources() -> AsyncIterator[Source]:
-            for path in asked.paths:
+            for path in paths:
                 if path == "-":
                     yield stream("-", stdin)
                 elif path in local:
@@ -83,6 +85,15 @@ async def run(
         findings = [finding async for finding in scan.results(clock)]
     stats = asdict(scan.stats) | {"skipped": dict(sorted(scan.stats.skipped.items())), "seconds": round(perf_counter() - began, 6)}
     return Scanned(findings, stats, scan.faulty)
+
+
+def _new(sources: Iterable[Source], once: set[Path]) -> Iterator[Source]:
+    """Those that no path named before leads to, too."""
+    for source in sources:
+        real = Path(source.name).resolve()
+        if real not in once:
+            once.add(real)
+            yield source
 
 
 async def _bucket(

@@ -73,6 +73,7 @@ class Service:
         self._done: asyncio.Queue[Message] = asyncio.Queue()
         self._last_receive: datetime | None = None
         self._last_progress: datetime | None = None
+        self._left_since: datetime | None = None
         self._stopping = False
 
     async def run(self, stop: asyncio.Event, *, depth_interval_seconds: float = 15.0) -> None:
@@ -111,6 +112,8 @@ class Service:
         stuck = (now - (self._last_progress or self._last_receive)).total_seconds()
         if self._free == 0 and stuck > max(self._queue.visibility_seconds, SILENCE_SECONDS):
             faults.append(f"every hand is busy and no message has been finished for {stuck:.0f} s")
+        if self._left_since is not None and (now - self._left_since).total_seconds() > SILENCE_SECONDS:
+            faults.append(f"for {(now - self._left_since).total_seconds():.0f} s every message has been left, and none finished")
         return faults
 
     # Receiving.
@@ -175,6 +178,8 @@ class Service:
         now = self._clock()
         self._last_receive = now
         self._metrics.received(self._queue.name, len(messages), now)
+        if not messages:
+            self._left_since = None
         loop = asyncio.get_running_loop()
         for message in messages:
             self._in_hand[message.receipt] = (message, loop.time())
@@ -199,13 +204,18 @@ class Service:
                 self._metrics.left(verdict.reason or "unexpected", receives=message.receives)
                 if verdict.retry_after_seconds is not None:
                     await self._queue.extend([message], math.ceil(verdict.retry_after_seconds))
-                self._finish(message)
+                self._finish(message, progress=False)
             await self._give_hands(1)
 
-    def _finish(self, message: Message) -> None:
+    def _finish(self, message: Message, *, progress: bool) -> None:
+        """A message is no longer in hand; only one that is done for good is progress."""
         if self._in_hand.pop(message.receipt, None) is not None:
-            self._last_progress = self._clock()
-            self._metrics.finished(self._queue.name, self._last_progress)
+            now = self._clock()
+            if progress:
+                self._last_progress, self._left_since = now, None
+            elif self._left_since is None:
+                self._left_since = now
+            self._metrics.finished(self._queue.name, now, progress=progress)
 
     # Holding and deleting.
 
@@ -229,7 +239,7 @@ class Service:
             await self._fill(batch)
             await self._queue.delete(batch)
             for message in batch:
-                self._finish(message)
+                self._finish(message, progress=True)
                 self._done.task_done()
 
     async def _fill(self, batch: list[Message]) -> None:
@@ -263,4 +273,4 @@ class Service:
             await self._queue.extend(messages, 0)
             self._metrics.returned(self._queue.name, len(messages))
             for message in messages:
-                self._finish(message)
+                self._finish(message, progress=False)

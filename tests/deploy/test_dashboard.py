@@ -75,7 +75,7 @@ def everything_happens(to: Metrics) -> None:
         to.received(queue, 0, now)
         to.waited(queue, 3.0)
         to.receive_failed(queue, "AccessDenied")
-        to.finished(queue, now)
+        to.finished(queue, now, progress=True)
         to.deleted(queue, 1)
         to.delete_failed(queue, "message-1", "ReceiptHandleIsInvalid")
         to.hold_failed(queue, "message-1", "ReceiptHandleIsInvalid")

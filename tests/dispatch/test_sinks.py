@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import boto3
+import orjson
 import pytest
 from aiobotocore.session import get_session
 
@@ -61,6 +62,14 @@ async def test_all_that_is_put_is_there(sink):
     put, held = sink
     assert await put.put([item(number) for number in range(25)]) == {}
     assert numbers(held()) == list(range(25))
+
+
+async def test_any_character_of_a_record_gets_through(sink):
+    """What SQS takes in no message arrives as its JSON escape."""
+    put, held = sink
+    told = "\ufffe\uffff\u0000\u007f\U0001f600é"
+    assert await put.put([Outgoing("id-1", "group", orjson.dumps({"told": told}))]) == {}
+    assert [json.loads(body)["told"] for body in held()] == [told]
 
 
 async def test_large_items_are_spread_over_batches(sink):

@@ -42,6 +42,15 @@ def test_findings_and_tasks_of_every_shipped_rule_hold_their_schemas(origin):
     assert seen >= len(PLANNERS)
 
 
+def test_a_huge_text_does_not_keep_a_finding_off_its_queue():
+    """A user agent of 300 KB is cut, so that finding and task fit a message."""
+    event = next(event for rule, event in HITS if rule.rule.title == "Instance profile deleted")
+    for found in enriched({**event, "userAgent": "x" * 300_000}):
+        planned = plan(found)
+        assert len(orjson.dumps(wire.finding_as_dict(found, planned))) < 20_000
+        assert all(len(orjson.dumps(wire.task_as_dict(task, NOON))) < 20_000 for task in planned.tasks)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),

@@ -141,11 +141,32 @@ def test_envelopes_end_somewhere():
         ("copied/elsewhere.json", None),
         ("AWSLogs/111122223333/elasticloadbalancing/us-east-1/x.log.gz", "other-service"),
         ("backup_$folder$", "folder"),
+        ("AWSLogs/111122223333/us-east-1/2026/11/23/copied.json.gz", None),
+        (f"AWSLogs/111122223333/elasticloadbalancing/{LOG}", None),
     ],
 )
 def test_keys_tell_logs_from_the_rest(key, reason):
     """Organisation trails and Control Tower have longer prefixes, and their logs are logs all the same."""
     assert skip_reason(key) == reason
+
+
+def test_a_message_does_not_choose_the_host():
+    """A region that is none is forgotten: it would become part of the name that our signature is sent to."""
+    for region in ("evil.example/", "localhost@127.0.0.1:9/", "", 3, "us-east-1.evil.example"):
+        assert read(json.dumps({"Records": [s3() | {"awsRegion": region}]})).notices[0].region is None
+    assert read(json.dumps({"Records": [s3()]})).notices[0].region == "eu-west-1"
+
+
+def test_a_message_does_not_name_objects_without_end():
+    """Each object is a request to S3; a message of thousands is refused."""
+    keys = [f"{number}.json" for number in range(1001)]
+    assert [fault.reason for fault in read(json.dumps({"s3Bucket": "logs", "s3ObjectKey": keys})).faults] == ["notice-malformed"]
+
+
+def test_a_lone_surrogate_hides_no_inline_record():
+    """A caller who writes one into a user agent is read through EventBridge too."""
+    body = json.dumps(eventbridge("AWS API Call via CloudTrail", "aws.iam", RECORD | {"userAgent": "\ud800"}))
+    assert read(body).events[0]["eventName"] == "DeleteInstanceProfile"
 
 
 JSON = st.recursive(

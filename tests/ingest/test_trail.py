@@ -170,6 +170,53 @@ def test_a_lone_surrogate_cannot_hide_a_record():
     assert found.records[0].event["requestParameters"]["instanceProfileName"] == "?"
 
 
+DEEP = b'{"eventName": "DeleteInstanceProfile", "eventSource": "iam.amazonaws.com", "eventID": "1", "x": ' + b"[" * 400 + b"]" * 400 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "found_ids"),
+    [
+        pytest.param(json.dumps({"detail": hit(1)}).encode(), ["1"], id="a detail without its type"),
+        pytest.param(b"\n".join(json.dumps([hit(n), miss(n)]).encode() for n in (1, 2)), ["1", "2"], id="lines of lists"),
+        pytest.param(
+            b"\n".join(json.dumps({"Events": [{"CloudTrailEvent": json.dumps(hit(n))}]}).encode() for n in (1, 2)),
+            ["1", "2"],
+            id="pages as lines",
+        ),
+        pytest.param(b"\n".join(json.dumps(hit(n), indent=2).encode() for n in (1, 2)), ["1", "2"], id="indented documents"),
+        pytest.param(b'{"Records": [' + DEEP + b"]}", ["1"], id="deeply nested"),
+        pytest.param(b"[" + DEEP + b"]", ["1"], id="deeply nested in a bare list"),
+        pytest.param(json.dumps([hit(1, eventTime="0001-01-01T00:00:00+14:00")]).encode(), ["1"], id="a time before time"),
+    ],
+)
+def test_whole_forms_that_are_rare_are_no_fault(body, found_ids):
+    """Forms that tools do write, and values that callers may, are read without a complaint."""
+    found = read(body, ORIGIN, WANTED, BOUNDS)
+    assert (ids(found), found.faults) == (found_ids, ())
+    assert all(record.key and (record.time is None or record.time.year) for record in found.records)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"x": 1e400}, ' + json.dumps(hit(1)).encode(),
+        b'[{"a":' * 150 + b"[1" + b",1" * 300_000,
+        gzip.compress(b"") * 20_000,
+        b'{"detail":' * 900 + b"1" + b"}" * 900,
+    ],
+    ids=["an infinite number", "a thousand beginnings", "twenty thousand members", "envelopes without end"],
+)
+def test_hostile_files_are_a_fault_and_no_more(body):
+    """Files made to be read for ever, or to break the reader, end as a fault."""
+    assert len(reasons(read(body, ORIGIN, WANTED, BOUNDS))) == 1
+
+
+def test_a_faults_detail_is_short():
+    """A name of megabytes does not fill the log."""
+    found = read(json.dumps([{"A" * 1_000_000: 1}]).encode(), ORIGIN, WANTED, BOUNDS)
+    assert len(found.faults[0].detail) <= 500
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import orjson
@@ -36,6 +37,14 @@ def test_people_get_one_line_an_event_without_control_characters():
     logs.configure("info", stream, for_people=True).info("finding", subject="web\nforged \x1b[2J")
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b[2J" not in stream.getvalue()
+
+
+def test_a_full_disk_is_no_reason_to_stop():
+    """A stream that takes nothing more loses the line, not the worker."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        logs.configure("info", full).info("x")
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_any_value_can_be_logged():

@@ -24,6 +24,10 @@ SQS_BATCH_BYTES = 256 * 1024
 """The smaller of the limits that SQS has had for a whole batch; https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
 
 
+REFUSED_BY_SQS = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
+"""The characters of JSON text that SQS takes in no message, as JSON's escapes for them; https://www.w3.org/TR/REC-xml/#charsets"""
+
+
 class Sink(Protocol):
     """`kind` labels the metric; `key` tells this sink from every other, across restarts."""
 
@@ -58,7 +62,7 @@ class SqsSink:
         return failed
 
     def _entry(self, number: int, item: Outgoing) -> dict[str, str]:
-        entry = {"Id": str(number), "MessageBody": item.body.decode()}
+        entry = {"Id": str(number), "MessageBody": item.body.decode().translate(REFUSED_BY_SQS)}
         if self._fifo:
             entry |= {"MessageGroupId": item.group, "MessageDeduplicationId": item.id}
         return entry

@@ -18,6 +18,8 @@ from worker.model import EnrichedFinding, Fact, Finding, Task
 
 TASK_SCHEMA = "trailmend.task/1"
 FINDING_SCHEMA = "trailmend.finding/1"
+MOST_CHARACTERS = 2048
+"""Of one text of a record; ARNs and names are shorter."""
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -55,28 +57,40 @@ def task_as_dict(task: Task, created_at: datetime) -> dict[str, Any]:
 
 def _core(finding: Finding) -> dict[str, Any]:
     record, rule = finding.record, finding.rule
-    return {
-        "id": finding.id,
-        "rule": {
-            "id": rule.id,
-            "title": rule.title,
-            "level": rule.level.value,
-            "tags": list(rule.tags),
-            "runbook": rule.runbook,
-        },
-        "event": {
-            "id": record.text("eventID"),
-            "name": record.name,
-            "source": record.source,
-            "time": None if record.time is None else record.time.isoformat().replace("+00:00", "Z"),
-            "region": record.region,
-            "account": record.account,
-            "error_code": record.error_code,
-            "request_id": record.text("requestID"),
-        },
-        "actor": asdict(finding.actor),
-        "subject": asdict(finding.subject),
-    }
+    told: dict[str, Any] = _clipped(
+        {
+            "id": finding.id,
+            "rule": {
+                "id": rule.id,
+                "title": rule.title,
+                "level": rule.level.value,
+                "tags": list(rule.tags),
+                "runbook": rule.runbook,
+            },
+            "event": {
+                "id": record.text("eventID"),
+                "name": record.name,
+                "source": record.source,
+                "time": None if record.time is None else record.time.isoformat().replace("+00:00", "Z"),
+                "region": record.region,
+                "account": record.account,
+                "error_code": record.error_code,
+                "request_id": record.text("requestID"),
+            },
+            "actor": asdict(finding.actor),
+            "subject": asdict(finding.subject),
+        }
+    )
+    return told
+
+
+def _clipped(value: Any) -> Any:
+    """The same with no text longer than `MOST_CHARACTERS`: a user agent of 200 KB must not keep a finding off its queue."""
+    if isinstance(value, str):
+        return value if len(value) <= MOST_CHARACTERS else f"{value[:MOST_CHARACTERS]}… ({len(value)} characters)"
+    if isinstance(value, Mapping):
+        return {name: _clipped(one) for name, one in value.items()}
+    return value
 
 
 def _fact(fact: Fact) -> Mapping[str, Any]:

@@ -6,12 +6,19 @@ call into a buffer of the size that the trailer tells, checked against the bound
 
 from __future__ import annotations
 
+import re
 import zlib
 
 import deflate
 
 from worker.ingest.tally import Tally
 from worker.ingest.wrappers import BOM
+
+STEP_BYTES = 64 * 1024
+MOST_MEMBERS = 10_000
+"""CloudTrail writes one; a file put together from a day's objects has thousands."""
+_PADDING = re.compile(rb"\0*")
+"""RFC 1952 lets zeros pad."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_MEMBER = b"\x1f\x8b\x08"
@@ -46,47 +53,46 @@ def inflate(body: bytes, bound: int, tally: Tally) -> bytes:
 
 
 def inflate_exactly(body: bytes, bound: int, tally: Tally) -> bytes:
-    """Member by member, never past the bound, keeping what came before a fault."""
-    parts: list[bytes] = []
-    total = 0
-    rest = body
-    while rest:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            part = member.decompress(rest, bound - total + 1)
-        except zlib.error as error:
-            # Python keeps nothing of a call that fails, so what precedes the fault is had again piece by piece.
-            parts.append(_inflate_until_fault(rest, bound - total))
-            tally.fault("corrupt-gzip", f"the gzip stream is damaged ({error}) after {sum(map(len, parts))} inflated bytes")
-            break
-        parts.append(part)
-        total += len(part)
-        if total > bound:
-            tally.fault("too-large", f"it inflates to more than the {bound} bytes allowed (TRAILMEND_MAX_INFLATED_BYTES)")
-            return b""
-        if not member.eof:
-            tally.fault("truncated-gzip", f"the gzip stream ends early, after {total} inflated bytes")
-            break
-        rest = member.unused_data.lstrip(b"\0")  # RFC 1952 lets zeros pad
-        if rest and not rest.startswith(GZIP_MAGIC):
-            tally.fault("corrupt-gzip", f"{len(rest)} bytes that are no gzip follow {total} inflated bytes")
-            break
-    return b"".join(parts)
-
-
-def _inflate_until_fault(body: bytes, bound: int) -> bytes:
-    """All that a damaged member gives before its fault: in steps of 4,096 bytes, and the step that fails byte by byte."""
-    member = zlib.decompressobj(wbits=31)
+    """Member by member and step by step, never past the bound, keeping what came before a fault."""
     out = bytearray()
-    size = 4096
-    start = 0
-    while start < len(body) and len(out) < bound:
-        before = member.copy()
+    position = members = 0
+    while position < len(body):
+        members += 1
+        if members > MOST_MEMBERS:
+            tally.fault("corrupt-gzip", f"more than {MOST_MEMBERS} gzip members in one object")
+            break
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof and position < len(body):
+            piece = memoryview(body)[position : position + STEP_BYTES]
+            before = member.copy()
+            try:
+                out += member.decompress(piece, bound - len(out) + 1)
+            except zlib.error as error:
+                out += _before_fault(before, piece, bound - len(out))
+                tally.fault("corrupt-gzip", f"the gzip stream is damaged ({error}) after {len(out)} inflated bytes")
+                return bytes(out)
+            if len(out) > bound:
+                tally.fault("too-large", f"it inflates to more than the {bound} bytes allowed (TRAILMEND_MAX_INFLATED_BYTES)")
+                return b""
+            position += len(piece) - len(member.unused_data)
+        if not member.eof:
+            tally.fault("truncated-gzip", f"the gzip stream ends early, after {len(out)} inflated bytes")
+            break
+        position = _PADDING.match(body, position).end()  # type: ignore[union-attr]  # it matches nothing too
+        if position < len(body) and not body.startswith(GZIP_MAGIC, position):
+            tally.fault("corrupt-gzip", f"{len(body) - position} bytes that are no gzip follow {len(out)} inflated bytes")
+            break
+    return bytes(out)
+
+
+def _before_fault(member: zlib._Decompress, piece: memoryview, bound: int) -> bytes:
+    """What a step that fails gives before its fault, byte by byte: Python keeps nothing of a call that fails."""
+    out = bytearray()
+    for position in range(len(piece)):
+        if len(out) >= bound:
+            break
         try:
-            out += member.decompress(body[start : start + size], bound - len(out))
-            start += size
+            out += member.decompress(piece[position : position + 1], bound - len(out))
         except zlib.error:
-            if size == 1:
-                break
-            member, size = before, 1
+            break
     return bytes(out)

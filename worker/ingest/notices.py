@@ -15,14 +15,14 @@ over on purpose and what could not be understood. It never raises. Unknown membe
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-import orjson
-
+from worker.ingest.wrappers import loads
 from worker.model import Fault, Notice
 
 MOST_ENVELOPES = 4
@@ -31,7 +31,21 @@ MOST_ENVELOPES = 4
 CLOUDTRAIL_GREETING = "CloudTrail validation message."
 """What CloudTrail publishes when a topic is set on a trail."""
 
-_SERVICE = re.compile(r"(?:^|/)AWSLogs/(?:o-[^/]+/)?[0-9]{12}/([^/]+)/")
+MOST_OBJECTS = 1_000
+"""Objects that one message may name: each is a request to S3. S3 names one, CloudTrail some."""
+
+REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}", re.ASCII)
+"""A region becomes part of a host's name, so nothing else will do."""
+
+_SERVICE = re.compile(r"(?:^|/)AWSLogs/(?:o-[^/]+/)?[0-9]{12}/([^/]+)(?=/)")
+
+OTHER_SERVICES = frozenset(
+    {
+        "config", "elasticloadbalancing", "vpcflowlogs", "vpcdnsquerylogs", "waflogs", "guardduty", "redshift", "network-firewall",
+        "s3serveraccesslogs", "transitgatewayflowlogs", "verifiedaccess", "vpc-lattice",
+    }
+)  # fmt: skip
+"""Folders of services that write beside CloudTrail. Any other is tried: better a fault that is seen than a log passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +77,16 @@ def skip_reason(key: str) -> str | None:
         return "insight"
     if key.endswith(("/", "_$folder$")):
         return "folder"
-    service = _SERVICE.search(key)
-    if service is not None and not service[1].startswith("CloudTrail"):
-        return "other-service"
-    return None
+    services = _SERVICE.findall(key)
+    return "other-service" if services and services[-1].lower() in OTHER_SERVICES else None
 
 
 def _read(body: str, envelopes: int) -> Reading:
     if body.strip() == CLOUDTRAIL_GREETING:
         return Reading("cloudtrail-test", skipped=("test-event",))
     try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        told = loads(body.encode(errors="replace"))
+    except json.JSONDecodeError as error:
         return _fault("unknown", "notice-not-json", f"the message's body is not JSON: {error}; it begins with {body[:80]!r}")
     if not isinstance(told, dict):
         return _fault("unknown", "notice-unknown", f"the message's body is a JSON {type(told).__name__}, not an object")
@@ -88,7 +100,7 @@ def _read(body: str, envelopes: int) -> Reading:
         return _from_eventbridge(told)
     if "Records" in told:
         return _from_s3(told["Records"])
-    return _fault("unknown", "notice-unknown", f"no notification that we know has the members {sorted(map(str, told))[:12]}")
+    return _fault("unknown", "notice-unknown", f"no notification that we know has the members {[name[:64] for name in list(told)[:12]]}")
 
 
 def _from_sns(told: Mapping[str, Any], envelopes: int) -> Reading:
@@ -161,11 +173,11 @@ def _from_s3(records: Any) -> Reading:
 def _object(bucket: Any, key: Any, region: Any = None, version: Any = None, size: Any = None) -> Notice | str | Fault:
     """The notice, or why it is passed over, or what is wrong with it."""
     if not isinstance(bucket, str) or not bucket or not isinstance(key, str) or not key:
-        return Fault("notice-malformed", f"it names no object: bucket {bucket!r}, key {key!r}")
+        return Fault("notice-malformed", f"it names no object: bucket {str(bucket)[:64]!r}, key {str(key)[:128]!r}")
     return skip_reason(key) or Notice(
         bucket,
         key,
-        region if isinstance(region, str) and region else None,
+        region if isinstance(region, str) and REGION.fullmatch(region) else None,
         version if isinstance(version, str) and version not in ("", "null") else None,
         size if isinstance(size, int) else None,
     )
@@ -174,6 +186,8 @@ def _object(bucket: Any, key: Any, region: Any = None, version: Any = None, size
 def _gather(shape: str, found: list[Notice | str | Fault]) -> Reading:
     if not found:
         return _fault(shape, "notice-malformed", "it names no object at all")
+    if len(found) > MOST_OBJECTS:
+        return _fault(shape, "notice-malformed", f"it names {len(found)} objects, more than {MOST_OBJECTS}")
     return Reading(
         shape,
         # A message may name an object twice; once is enough.

@@ -22,6 +22,7 @@ from worker.aws import Accounts, explain
 from worker.model import LogObject, Notice
 
 ATTEMPTS = 3
+MOST_STORES = 256
 CREDENTIAL_CHECK = timedelta(minutes=5)
 """How long obstore may use a credential before it asks again; botocore behind it refreshes in time."""
 
@@ -50,6 +51,7 @@ class Objects:
         self._bound = max_object_bytes
         self._clock = clock
         self._stores: dict[tuple[str, str], S3Store] = {}
+        self._regions: frozenset[str] | None = None
 
     async def fetch(self, notice: Notice) -> LogObject:
         """The object that a notice names, in the version that it names. Raises `ObjectError`."""
@@ -79,13 +81,13 @@ class Objects:
 
     async def _plainly(self, notice: Notice) -> bytes:
         options: Any = {"version": notice.version} if notice.version else {}
-        result = await obstore.get_async(self._store(notice), notice.key, options=options)
+        result = await obstore.get_async(await self._store(notice), notice.key, options=options)
         if result.meta["size"] > self._bound:
             raise self._too_large(notice, result.meta["size"])
         return bytes(await result.bytes_async())
 
     async def _exactly(self, notice: Notice) -> bytes:
-        s3 = await self._accounts.client("s3", region=notice.region)
+        s3 = await self._accounts.client("s3", region=await self._region(notice))
         version = {"VersionId": notice.version} if notice.version else {}
         try:
             answer = await s3.get_object(Bucket=notice.bucket, Key=notice.key, **version)
@@ -101,11 +103,21 @@ class Objects:
                 raise self._too_large(notice, answer["ContentLength"])
             return bytes(await stream.read())
 
-    def _store(self, notice: Notice) -> S3Store:
-        region = notice.region or self._accounts.region
+    async def _region(self, notice: Notice) -> str | None:
+        """The notice's region where AWS has such a one: what a message says must not choose the host that our signature goes to."""
+        if self._regions is None:
+            session = self._accounts.session
+            partitions = session.get_available_partitions()
+            self._regions = frozenset([region for one in partitions for region in await session.get_available_regions("s3", one)])
+        return notice.region if notice.region in self._regions else None
+
+    async def _store(self, notice: Notice) -> S3Store:
+        region = (await self._region(notice)) or self._accounts.region
         key = (notice.bucket, region)
         store = self._stores.get(key)
         if store is None:
+            if len(self._stores) >= MOST_STORES:
+                self._stores.clear()
             endpoint = self._endpoint or f"https://{s3_host(self._accounts.session, region)}"
             store = self._stores[key] = S3Store(
                 notice.bucket,

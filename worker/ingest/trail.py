@@ -12,7 +12,7 @@ with the same result: wrappers, JSON lines, odd types, broken JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import orjson
 
 from worker.ingest.inflate import inflate
 from worker.ingest.tally import Tally
-from worker.ingest.wrappers import BOM, events, loads
+from worker.ingest.wrappers import BOM, events, loads, unwrap
 from worker.model import Fault, Interest, Origin, Record
 
 
@@ -50,6 +50,13 @@ def read(body: bytes, origin: Origin, interest: Interest, bounds: Bounds) -> Tra
     data = inflate(body, bounds.inflated_bytes, tally)
     trail = None if tally.faults else _project(data, origin, interest, bounds)
     return trail or _walk(data, origin, interest, bounds, tally)
+
+
+def select(told: Sequence[Mapping[str, Any]], origin: Origin, interest: Interest, bounds: Bounds) -> Trail:
+    """The records among events that a message carries itself, as EventBridge's `detail`."""
+    tally = Tally()
+    found = [one for event in told for one in unwrap(dict(event), "", tally)]
+    return _picked(found, 0, origin, interest, bounds, tally)
 
 
 # The fast path.
@@ -125,7 +132,10 @@ def _wanted(heads: list[_Head], interest: Interest) -> list[int] | None:
 def _fits(event: Mapping[str, Any], bounds: Bounds, place: str, tally: Tally, at_most: int | None = None) -> bool:
     if at_most is not None and at_most <= bounds.record_bytes:
         return True
-    size = len(orjson.dumps(event))
+    try:
+        size = len(orjson.dumps(event))
+    except TypeError:  # nested deeper than orjson writes; the bound on the object holds it anyway
+        return True
     if size > bounds.record_bytes:
         tally.fault(
             "record-too-large", f"{place} has {size} bytes, more than the {bounds.record_bytes} allowed (TRAILMEND_MAX_RECORD_BYTES)"
@@ -146,13 +156,19 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _walk(data: bytes, origin: Origin, interest: Interest, bounds: Bounds, tally: Tally) -> Trail:
+    return _picked(events(data.removeprefix(BOM), tally), len(data), origin, interest, bounds, tally)
+
+
+def _picked(
+    told: Iterable[tuple[str, dict[str, Any]]], inflated_bytes: int, origin: Origin, interest: Interest, bounds: Bounds, tally: Tally
+) -> Trail:
     records: list[Record] = []
     seen = 0
-    for place, event in events(data.removeprefix(BOM), tally):
+    for place, event in told:
         seen += 1
         record = Record(event, origin)
         source = event.get("eventSource")
         wants = interest.wants(source if isinstance(source, str) else "", record.name, record.identity_type)
         if wants and _fits(event, bounds, place, tally):
             records.append(record)
-    return Trail(tuple(records), seen, len(data), tuple(tally.faults.values()), dict(tally.skipped))
+    return Trail(tuple(records), seen, inflated_bytes, tuple(tally.faults.values()), dict(tally.skipped))

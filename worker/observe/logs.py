@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, cast
 
 import orjson
 import structlog
@@ -34,11 +35,27 @@ def configure(level: str, stream: TextIO, *, for_people: bool | None = None) -> 
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Forgiving(stream))),
         cache_logger_on_first_use=False,
     )
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+class _Forgiving:
+    """A stream that takes a full disk or a closed pipe in silence: no log line is worth more than the worker."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _dumps(value: object, **_: object) -> str:

@@ -88,10 +88,11 @@ class Metrics:
         self._receive_errors.labels(queue).inc()
         self.log.error("receive_failed", queue=queue, error=error)
 
-    def finished(self, queue: str, at: datetime) -> None:
-        """A message's work came to an end, whichever."""
+    def finished(self, queue: str, at: datetime, *, progress: bool) -> None:
+        """A message is no longer in hand; `progress` tells whether it is done for good, or left."""
         self._in_hand.labels(queue).dec()
-        self._last_progress.labels(queue).set(at.timestamp())
+        if progress:
+            self._last_progress.labels(queue).set(at.timestamp())
 
     def deleted(self, queue: str, count: int) -> None:
         self._deleted.labels(queue).inc(count)
