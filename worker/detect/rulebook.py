@@ -1,7 +1,7 @@
-"""The rulebook: every rule, indexed by the event source and name it demands.
+"""The rulebook: every rule, indexed by the event source, name and type of identity it demands.
 
 In go folders of rule files, out comes one frozen `Rulebook` or one `RuleFaults` with everything that is wrong with them; reading
-the folders is the only I/O here. A record is then asked of only those rules that its (eventSource, eventName) could satisfy, with the
+the folders is the only I/O here. A record is then asked of only those rules that its eventSource, eventName and userIdentity.type could satisfy, with the
 same answer as if it were asked of all. A newcomer adds a rule as a YAML file in `rules/` or in a folder of their own: docs/rules.md.
 """
 
