@@ -9,15 +9,18 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.fakes import NOON, MemorySink, metrics, sample
-from worker.detect.rulebook import load
+from worker.correlator import Correlator
+from worker.detect.library import SHIPPED, build, load
+from worker.detect.rulebook import Rulebook, index
 from worker.enrich import profile
 from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
-from worker.model import EnrichedFinding, Finding, LogObject, Message, Notice
+from worker.model import EnrichedFinding, Finding, LogObject, Message, Notice, Origin, Record
 from worker.pipeline import Parts, Pipeline
 from worker.state.sqlite import SqliteStore
 from worker.state.store import Claim, StoreError
@@ -45,13 +48,14 @@ def message(*keys: str, receives: int = 1) -> Message:
 class House:
     """A pipeline over objects and sinks in memory and a real store."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, rules: Rulebook, owner: str = "one") -> None:
         self.objects: dict[str, bytes] = {}
         self.findings, self.tasks = MemorySink(key="findings"), MemorySink(key="tasks")
         self.metrics = metrics()
         self.investigated: Counter[str] = Counter()
         self.parts = Parts(
-            rulebook=load([]),
+            rules=lambda: rules,
+            correlator=Correlator(store, lambda: NOON, self.metrics, timedelta(hours=1)),
             fetch=self.fetch,
             fetch_fault=ObjectError,
             investigate=self.investigate,
@@ -62,7 +66,7 @@ class House:
             task_sink=self.tasks,
             metrics=self.metrics,
             clock=lambda: NOON,
-            owner="one",
+            owner=owner,
             bounds=Bounds(1_000_000, 100_000),
             lease=timedelta(seconds=30),
         )
@@ -88,7 +92,7 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     store = await SqliteStore.open(":memory:")
-    yield House(store)
+    yield House(store, load([]))
     await store.close()
 
 
@@ -135,7 +139,7 @@ async def test_a_sink_that_is_down_leaves_the_message_and_repeats_nothing(house)
 async def test_anothers_claim_leaves_the_message_until_its_lease_has_ended(house):
     """A finding in another worker's hands is not told here, and its message comes back later."""
     house.put("a", "one")
-    (finding,) = load([]).match(next(iter(await house.pipeline._read(message("a"), [])))).findings
+    (finding,) = load([]).match(Record(deletion("one"), Origin(path="a"))).findings
     assert await house.parts.store.claim(finding.id, "other", NOON, timedelta(seconds=30)) is Claim.WON
     verdict = await house.pipeline(message("a"))
     assert (verdict.delete, verdict.reason, verdict.retry_after_seconds) == (False, "busy", 30)
@@ -186,15 +190,15 @@ async def test_a_missing_object_hides_no_other(house):
 async def test_a_rule_that_raises_is_counted_and_leaves_the_message(house):
     """A rule's defect is never "no match": the other rules' findings are told, and the message is left for when it is mended."""
     house.put("a", "one")
-    rules = house.parts.rulebook
+    rules, record = house.parts.rules(), Record(deletion("one"), Origin(path="a"))
 
     def raising(_: object) -> bool:
         raise RecursionError("too deep")
 
-    from worker.detect.rulebook import index
-
-    broken = replace(rules.rules[0], predicate=raising, demands=frozenset({(None, None, None)}))
-    verdict = await Pipeline(replace(house.parts, rulebook=index([broken, *rules.rules[1:]])))(message("a"))
+    sound = next(one for one in rules.candidates(record) if not one.matches(record.event))
+    broken = replace(sound, matcher=replace(sound.matcher, matches=raising))
+    book = index([broken if one is sound else one for one in rules.rules])
+    verdict = await Pipeline(replace(house.parts, rules=lambda: book))(message("a"))
     assert (verdict.delete, verdict.reason) == (False, "rule-error")
     assert house.told() == ["one"]
     assert sample(house.metrics, "rule_errors_total", rule=broken.rule.id) == 1
@@ -256,6 +260,74 @@ async def test_a_record_that_breaks_us_hides_no_other(house):
     verdict = await Pipeline(replace(house.parts, profile_events=odd))(message("a"))
     assert (verdict.delete, verdict.reason) == (False, "unexpected")
     assert house.told() == ["two"]
+
+
+DELETIONS: dict[str, Any] = {
+    "title": "Three profiles gone",
+    "correlation": {
+        "type": "event_count",
+        "rules": ["Instance profile deleted"],
+        "group-by": ["userIdentity.arn"],
+        "timespan": "5m",
+        "condition": {"gte": 3},
+        "generate": True,
+    },
+}
+
+
+def with_shipped(*documents: object) -> Rulebook:
+    """The shipped rule for deleted profiles, and more documents."""
+    texts = [(SHIPPED / "instance_profile_deleted.yml").read_text(), *(json.dumps(one) for one in documents)]
+    return build((f"{number}.yml", text) for number, text in enumerate(texts))
+
+
+async def test_what_several_workers_saw_is_told_once(tmp_path):
+    """Three deletions at three workers on one store, each message delivered twice: one finding for all of them, beside each one's own."""
+    houses = [
+        House(await SqliteStore.open(str(tmp_path / "state.db")), with_shipped(DELETIONS), owner) for owner in ("one", "two", "three")
+    ]
+    for number, house in enumerate(houses):
+        house.put("a", f"profile-{number}")
+    for receives in (1, 2):
+        verdicts = await asyncio.gather(*(house.pipeline(message("a", receives=receives)) for house in houses))
+        # One may meet the finding in another's hands; its message comes back.
+        assert all(verdict.delete or verdict.reason == "busy" for verdict in verdicts)
+    told = Counter(json.loads(item.body)["rule"]["title"] for house in houses for item in house.findings.taken)
+    assert told == {"Instance profile deleted": 3, "Three profiles gone": 1}
+    for house in houses:
+        await house.parts.store.close()
+
+
+async def test_a_closing_correlation_is_told_when_its_span_is_over():
+    """What can only be known afterwards is told by `close_due`, once, and kept due while a sink is down."""
+    closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "condition": {"eq": 2}}}
+    house, now = House(await SqliteStore.open(":memory:"), with_shipped(closing)), [NOON]
+    correlator = Correlator(house.parts.store, lambda: now[0], house.metrics, timedelta(hours=1))
+    pipeline = Pipeline(replace(house.parts, correlator=correlator, clock=lambda: now[0]))
+    house.put("a", "one", "two")
+    assert (await pipeline(message("a"))).delete
+    await pipeline.close_due()
+    assert house.told() == ["one", "two"]
+    now[0] += timedelta(hours=2)
+    house.findings.refuse_all = True
+    await pipeline.close_due()
+    assert house.told() == ["one", "two"]
+    house.findings.refuse_all = False
+    for _ in range(2):
+        await pipeline.close_due()
+    assert len(house.told()) == 3
+    await house.parts.store.close()
+
+
+async def test_a_suppressed_finding_reaches_nobody_and_is_counted(house):
+    """What a suppression speaks against is neither told nor mended; it is counted under the suppression's id."""
+    against = {"suppressions": [{"id": "build-7", "principal": "*:user/mallory", "until": "2026-12-31", "reason": "migration"}]}
+    book = with_shipped(against)
+    house.put("a", "one")
+    assert (await Pipeline(replace(house.parts, rules=lambda: book))(message("a"))).delete
+    assert (house.told(), house.tasks.taken) == ([], [])
+    (rule,) = book.rules
+    assert sample(house.metrics, "findings_suppressed_total", rule=rule.rule.id, suppression="build-7") == 1
 
 
 async def _run(pipeline, one):

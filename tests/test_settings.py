@@ -24,6 +24,7 @@ def test_every_setting_is_read(tmp_path):
             "TRAILMEND_FINDING_SINKS": f"stdout:, file:///tmp/f.jsonl,{QUEUE}",
             "TRAILMEND_RULES_DIR": str(tmp_path),
             "TRAILMEND_SHIPPED_RULES": "no",
+            "TRAILMEND_LATENESS_SECONDS": "900.5",
             "TRAILMEND_STATE": "dynamodb://trailmend",
             "TRAILMEND_CONCURRENCY": "8",
             "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "60",
@@ -41,6 +42,7 @@ def test_every_setting_is_read(tmp_path):
     assert (told.queue_url, told.task_queue_url, told.rules_dir) == (QUEUE, f"{QUEUE}.fifo", tmp_path)
     assert told.finding_sinks == ("stdout:", "file:///tmp/f.jsonl", QUEUE)
     assert (told.shipped_rules, told.state, told.concurrency, told.grace_seconds) == (False, "dynamodb://trailmend", 8, 2.5)
+    assert told.lateness_seconds == 900.5
     assert told.http_address == HttpAddress("::1", 0)
     assert told.regions == ("us-east-1", "us-gov-west-1")
     assert told.authorized_principals == ("arn:aws:iam::*:role/terraform-*", "arn:aws:iam::111122223333:user/ci")
@@ -55,6 +57,8 @@ def test_every_setting_is_read(tmp_path):
         ("FINDING_SINKS", "kafka://x"),
         ("FINDING_SINKS", "stdout:,stdout:"),
         ("RULES_DIR", "/no/such/folder"),
+        ("LATENESS_SECONDS", "604801"),
+        ("LATENESS_SECONDS", "an hour"),
         ("SHIPPED_RULES", "perhaps"),
         ("STATE", "postgres://x"),
         ("STATE", "sqlite://"),

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from structlog.typing import FilteringBoundLogger
 
 from worker.aws import Accounts, queue_region, session
-from worker.detect.rulebook import Rulebook, load
+from worker.correlator import Correlator
+from worker.detect.library import load
+from worker.detect.rulebook import Rulebook
 from worker.dispatch.sinks import open_sink
 from worker.enrich import profile
 from worker.enrich.investigator import Investigator
@@ -30,23 +33,27 @@ from worker.observe.http import serving
 from worker.observe.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
 from worker.remediate.executor import Executor
+from worker.rules_in_force import RulesInForce
 from worker.service import Service
 from worker.settings import Settings, SettingsError
 from worker.state.opening import open_store
-from worker.state.store import Store, StoreError
+from worker.state.store import Claim, Store, StoreError
 
 FORGET_CLAIMS_AFTER = timedelta(days=90)
 """Longer than a message can live on a queue, its dead-letter queue and the queue again (14 days each)."""
 FORGET_EVENTS_AFTER = timedelta(days=5 * 365)
 """A profile's role and tags are what a restore needs, and profiles live for years."""
-FORGET_EVERY_SECONDS = 86_400.0
+FORGET_EVERY = timedelta(hours=1)
+"""Windows of minutes leave sightings behind all day. One worker of a fleet does it for all, because DynamoDB bills every read of the table."""
+CLOSE_EVERY_SECONDS = 15.0
+"""How often correlations are asked for spans that are over. Small beside the lateness that they wait for."""
 LEASE_MARGIN_SECONDS = 20.0
 """What a finding may take beyond its enrichment. Short, so that the findings of a worker that died are free before their messages are back."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a process is given from outside."""
+    """What a process is given from outside. `hangup` is set to have the rules read again."""
 
     environment: Mapping[str, str]
     clock: Callable[[], datetime]
@@ -54,6 +61,7 @@ class World:
     owner: str
     stdout: BinaryIO
     log: FilteringBoundLogger
+    hangup: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def rulebook(settings: Settings, folders: Sequence[Path] = ()) -> Rulebook:
@@ -65,18 +73,18 @@ def rulebook(settings: Settings, folders: Sequence[Path] = ()) -> Rulebook:
 async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> None:
     """`trailmend run`, until `stop` is set. Raises `SettingsError`, `RuleFaults`, `StoreError` and `ListenError` before it begins."""
     url = _required(settings.queue_url, "QUEUE_URL", "run")
-    rules = rulebook(settings)
-    async with _opened(settings, world) as (accounts, store, metrics):
-        metrics.rules_loaded(len(rules.rules), len(rules.unindexed))
-        for rule in rules.unindexed:
-            metrics.life("rule_unindexed", rule=rule.rule.id, hint="it names no event source or name, so that every record is built for it")
+    metrics = _metrics(world)
+    watched = [settings.rules_dir] if settings.rules_dir is not None else []  # the shipped rules are a part of the program
+    rules = RulesInForce(lambda: rulebook(settings), watched, metrics, world.clock)
+    async with _opened(settings, world) as (accounts, store):
         objects = Objects(accounts, world.environment, settings.max_object_bytes, world.clock)
         investigator = Investigator(accounts, store, settings, metrics, world.clock)
         task_sink = None if settings.task_queue_url is None else await open_sink(settings.task_queue_url, accounts, world.stdout)
         if task_sink is None:
             metrics.life("tasks_not_dispatched", hint="set TRAILMEND_TASK_QUEUE_URL to have remediation tasks dispatched")
         parts = Parts(
-            rulebook=rules,
+            rules=lambda: rules.book,
+            correlator=Correlator(store, world.clock, metrics, timedelta(seconds=settings.lateness_seconds)),
             fetch=objects.fetch,
             fetch_fault=ObjectError,
             investigate=investigator.investigate,
@@ -93,13 +101,16 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
         )
         client = await accounts.client("sqs", region=queue_region(url))
         queue = Queue(client, url, "main", settings.visibility_timeout_seconds, metrics)
-        await _serve(queue, Pipeline(parts), settings, world, metrics, store, stop)
+        pipeline = Pipeline(parts)
+        beside = (rules.watch, partial(rules.reload_when, world.hangup), partial(_close_due, pipeline, metrics))
+        await _serve(queue, pipeline, settings, world, metrics, store, stop, beside)
 
 
 async def run_executor(settings: Settings, world: World, stop: asyncio.Event) -> None:
     """`trailmend remediate`, until `stop` is set. Raises `SettingsError`, `StoreError` and `ListenError` before it begins."""
     url = _required(settings.task_queue_url, "TASK_QUEUE_URL", "remediate")
-    async with _opened(settings, world) as (accounts, store, metrics):
+    metrics = _metrics(world)
+    async with _opened(settings, world) as (accounts, store):
         executor = Executor(store, accounts, settings, metrics, world.clock, world.owner)
         client = await accounts.client("sqs", region=queue_region(url))
         queue = Queue(client, url, "tasks", settings.visibility_timeout_seconds, metrics)
@@ -107,17 +118,20 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
         await _serve(queue, executor.handle, settings, world, metrics, store, stop)
 
 
-@asynccontextmanager
-async def _opened(settings: Settings, world: World) -> AsyncIterator[tuple[Accounts, Store, Metrics]]:
+def _metrics(world: World) -> Metrics:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    metrics = Metrics(registry, world.log)
+    return Metrics(registry, world.log)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, world: World) -> AsyncIterator[tuple[Accounts, Store]]:
     async with AsyncExitStack() as stack:
         accounts = await stack.enter_async_context(Accounts(session(world.environment), settings))
         store = await open_store(settings.state, accounts)
         stack.push_async_callback(store.close)
-        yield accounts, store, metrics
+        yield accounts, store
 
 
 async def _serve(
@@ -128,7 +142,9 @@ async def _serve(
     metrics: Metrics,
     store: Store,
     stop: asyncio.Event,
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
+    """Work the queue until `stop`, with what goes on beside it until then."""
     service = Service(
         queue,
         work,
@@ -140,16 +156,28 @@ async def _serve(
     )
     async with serving(settings.http_address, metrics.registry, service.faults) as address, asyncio.TaskGroup() as group:
         metrics.life("started", queue=queue.url, http=f"http://{address.host}:{address.port}", concurrency=settings.concurrency)
-        forgetting = group.create_task(_forget(store, world.clock, metrics), name="forget")
+        keepers = [group.create_task(_forget(store, world, metrics)), *(group.create_task(one()) for one in beside)]
         await service.run(stop)
-        forgetting.cancel()
+        for keeper in keepers:
+            keeper.cancel()
 
 
-async def _forget(store: Store, clock: Callable[[], datetime], metrics: Metrics) -> None:
+async def _close_due(pipeline: Pipeline, metrics: Metrics) -> None:
     while True:
-        await asyncio.sleep(FORGET_EVERY_SECONDS)
+        await asyncio.sleep(CLOSE_EVERY_SECONDS)
         try:
-            metrics.life("forgotten", **await store.prune(clock() - FORGET_CLAIMS_AFTER, clock() - FORGET_EVENTS_AFTER))
+            await pipeline.close_due()
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not take the messages in hand down with it
+            metrics.fault("close", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
+
+
+async def _forget(store: Store, world: World, metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FORGET_EVERY.total_seconds())
+        now = world.clock()
+        try:
+            if await store.claim("forget", world.owner, now, FORGET_EVERY) is Claim.WON:
+                metrics.life("forgotten", **await store.prune(now - FORGET_CLAIMS_AFTER, now - FORGET_EVENTS_AFTER, now))
         except StoreError as error:
             metrics.fault("forget", "store", detail=str(error))
 

@@ -77,10 +77,16 @@ def _parser() -> argparse.ArgumentParser:
         ("list", _rules_list, "every rule with its level, events and tests"),
         ("check", _rules_check, "load rules and tell every fault with its place"),
         ("test", _rules_test, "run the tests inside the rules"),
+        ("show", _rules_show, "one rule as it was understood, and why an event did or did not match"),
     ):
         one = rules.add_parser(name, help=text)
+        if command is _rules_show:
+            one.add_argument("rule", metavar="ID", help="a rule or correlation by its id, the beginning of one, its name or title")
+            one.add_argument(
+                "--event", metavar="FILE", help="tell what becomes of the CloudTrail records in FILE, or with - on standard input"
+            )
         one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folders of rules instead of the shipped ones")
-        one.set_defaults(command=command)
+        one.set_defaults(command=_rules, ask=command)
     return parser
 
 
@@ -100,9 +106,9 @@ def _remediate(_: argparse.Namespace) -> int:
 
 
 def _live(role: Callable[..., Awaitable[None]]) -> int:
-    """Run a role until a first SIGTERM or SIGINT asks it to drain; a second ends the process at once."""
-    from worker.app import World
-    from worker.detect.rulebook import RuleFaults
+    """Run a role until a first SIGTERM or SIGINT asks it to drain; a second ends the process at once. SIGHUP has the rules read again."""
+    from worker.app import World, run_worker
+    from worker.detect.library import RuleFaults
     from worker.observe import logs
     from worker.observe.http import ListenError
     from worker.state.store import StoreError
@@ -128,6 +134,8 @@ def _live(role: Callable[..., Awaitable[None]]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told, number)
+        if role is run_worker:  # the executor has no rules to read again
+            loop.add_signal_handler(signal.SIGHUP, world.hangup.set)
         await role(settings, world, stop)
         # All is closed and given back. A thread that still reads some huge object would hold up the end of the interpreter; nobody needs it.
         for stream in (sys.stdout, sys.stderr):
@@ -155,47 +163,83 @@ def _demo(options: argparse.Namespace) -> int:
     return demo(options.keep, console(sys.stdout))
 
 
-def _rules_list(options: argparse.Namespace) -> int:
-    from worker.detect.rulebook import RuleFaults, load
-    from worker.printing import console, rules_table
+def _rules(options: argparse.Namespace) -> int:
+    from worker.detect.library import RuleFaults
 
     try:
-        rulebook = load(options.folders, shipped=not options.folders)
+        status: int = options.ask(options)
     except RuleFaults as error:
         return _rule_faults(error)
-    console(sys.stdout).print(rules_table(rulebook))
+    return status
+
+
+def _rules_list(options: argparse.Namespace) -> int:
+    from worker.detect.catalogue import counts
+    from worker.detect.library import load
+    from worker.printing import console
+    from worker.rules_view import rules_table
+
+    rulebook = load(options.folders, shipped=not options.folders)
+    people = console(sys.stdout)
+    people.print(rules_table(rulebook))
+    people.print(f"\n{counts(rulebook, _now())}", soft_wrap=True)
     return DONE
 
 
 def _rules_check(options: argparse.Namespace) -> int:
-    from worker.detect.rulebook import RuleFaults, load
+    from worker.detect.catalogue import entries, remarks, size
+    from worker.detect.library import load
     from worker.dispatch.plan import PLANNERS
 
-    try:
-        rulebook = load(options.folders, shipped=not options.folders)
-    except RuleFaults as error:
-        return _rule_faults(error)
-    unknown = [(rule, action) for rule in rulebook.rules for action in rule.rule.remediation if action not in PLANNERS]
-    for rule, action in unknown:
-        _complain(f"{rule.path}:{rule.line}: remediation names '{action}', which is none of {', '.join(PLANNERS)}")
+    rulebook = load(options.folders, shipped=not options.folders)
+    unknown = [(one, action) for one in entries(rulebook) for action in one.rule.remediation if action not in PLANNERS]
+    for one, action in unknown:
+        _complain(f"{one.path}:{one.line}: remediation names '{action}', which is none of {', '.join(PLANNERS)}")
+    for remark in remarks(rulebook):
+        print(remark)
     if not unknown:
-        print(f"{len(rulebook.rules)} rules, no fault")
+        print(f"{size(rulebook)}, no fault")
     return FAULT if unknown else DONE
 
 
 def _rules_test(options: argparse.Namespace) -> int:
     from worker.detect import samples
-    from worker.detect.rulebook import RuleFaults, load
+    from worker.detect.catalogue import size
+    from worker.detect.library import load
 
-    try:
-        results = samples.run(load(options.folders, shipped=not options.folders))
-    except RuleFaults as error:
-        return _rule_faults(error)
+    rulebook = load(options.folders, shipped=not options.folders)
+    results = samples.run(rulebook)
     failed = [result for result in results if not result.passed]
     for result in failed:
-        _complain(f"{result.rule.path}: test '{result.sample.name}': {result.text}")
-    print(f"{len(results) - len(failed)} tests passed, {len(failed)} failed")
+        _complain(f"{result.rule.path}:{result.sample.line}: test '{result.sample.name}' of '{result.rule.rule.title}': {result.text}")
+    print(f"{len(results) - len(failed)} tests passed, {len(failed)} failed, in {size(rulebook)}")
     return FAULT if failed else DONE
+
+
+def _rules_show(options: argparse.Namespace) -> int:
+    from worker.detect.catalogue import find, near
+    from worker.detect.library import load
+    from worker.judging import judge, records
+    from worker.printing import console
+    from worker.rules_view import told
+
+    settings = Settings.from_environment(os.environ)
+    rulebook = load(options.folders, shipped=not options.folders)
+    found = find(rulebook, options.rule)
+    if len(found) != 1:
+        others = found or near(rulebook, options.rule)
+        why = "may be any of these" if found else "is no id, name or title of a rule" + ("; near it are" if others else "")
+        _complain("\n  ".join([f"'{options.rule}' {why}", *(f"{one.rule.id}  {one.rule.title}" for one in others)]))
+        return USAGE
+    try:
+        events = [] if options.event is None else list(records(options.event, settings, sys.stdin.buffer, _complain))
+    except FileNotFoundError as error:
+        _complain(str(error))
+        return USAGE
+    people = console(sys.stdout)
+    for line in told(rulebook, found[0], _now()):
+        people.print(line, soft_wrap=True)
+    return DONE if options.event is None or judge(rulebook, found[0], events, people) else FAULT
 
 
 def _rule_faults(error: Exception) -> int:
@@ -209,7 +253,7 @@ def _rule_faults(error: Exception) -> int:
 
 def _scan(options: argparse.Namespace) -> int:
     from worker import scanning
-    from worker.detect.rulebook import RuleFaults, load
+    from worker.detect.library import RuleFaults, load
     from worker.printing import console, print_findings
 
     settings = Settings.from_environment(os.environ)

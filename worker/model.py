@@ -151,10 +151,10 @@ class Record:
 
     @property
     def identity_type(self) -> str | None:
-        """`userIdentity.type`; the empty string where there is none, None where identity or type are of a type of their own."""
+        """`userIdentity.type`; None where it is not told as text there: a rule may still find it under another spelling."""
         identity = self.event.get("userIdentity")
-        kind = identity.get("type") if isinstance(identity, Mapping) else identity
-        return kind if isinstance(kind, str) and isinstance(identity, Mapping) else ("" if kind is None else None)
+        kind = identity.get("type") if isinstance(identity, Mapping) else None
+        return kind if isinstance(kind, str) else None
 
     @property
     def error_code(self) -> str | None:
@@ -211,11 +211,14 @@ class Interest:
     identity_types: frozenset[str] = frozenset()
     everything: bool = False
 
-    def wants(self, source: str, name: str, identity_type: str | None = "") -> bool:
-        """Whether a record with this event source, name and identity type (None: not told as text) may matter to anybody."""
-        if self.everything:
+    def wants(self, source: str | None, name: str, identity_type: str | None = None) -> bool:
+        """Whether a record with this event source, name and identity type may matter to anybody.
+
+        None is what is not told as text: a rule may still find it under another spelling.
+        """
+        if self.everything or (source is None and (self.pairs or self.sources)):
             return True
-        source, name = source.lower(), name.lower()
+        source, name = (source or "").lower(), name.lower()
         if (source, name) in self.pairs or name in self.names or source in self.sources:
             return True
         return bool(self.identity_types) and (identity_type is None or identity_type.lower() in self.identity_types)
@@ -232,7 +235,10 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a finding says about the rule that made it. `remediation` names the actions the rule's author asks for."""
+    """What a finding says about the rule that made it. `remediation` names the actions the rule's author asks for.
+
+    `level_when` holds the level that a finding takes instead when a fact explains it; its keys are `CIRCUMSTANCES`.
+    """
 
     id: str
     title: str
@@ -243,6 +249,19 @@ class Rule:
     falsepositives: tuple[str, ...] = ()
     remediation: tuple[str, ...] = ()
     runbook: str | None = None
+    level_when: Mapping[str, Level] = field(default_factory=dict)
+
+
+CIRCUMSTANCES = ("authorised", "documented", "replaced", "dry-run")
+"""What may explain a finding: its actor may do that, a change was announced, what was deleted was made again, nothing was changed at all."""
+
+DRY_RUN = "DryRunOperation"
+"""EC2's error code for a call that only asked whether it would be allowed, and would have been; CloudTrail writes `Client.` before it."""
+
+
+def is_dry_run(error_code: str | None) -> bool:
+    """Whether a call with this error code was a dry run, which changes nothing and is no failure."""
+    return error_code is not None and error_code.rpartition(".")[2] == DRY_RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,17 +299,77 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """One record that a correlation watches, within the window (the correlation and one group of values) that it belongs to.
+
+    `rule` is the id of the rule or correlation that saw it and `item` what counts as one: the record, or the occurrence of an inner
+    correlation. `values` are those of the field that is counted or measured, `time` is the event's own (UTC).
+    """
+
+    window: str
+    rule: str
+    item: str
+    time: datetime
+    record: Record
+    group: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others of its window, however often and by whichever worker it is seen."""
+        return stable_id("sighting", self.rule, self.item, self.record.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A span of a window that can only be judged once it is over: from `start` on, when nothing of it is to be expected after `due_at`."""
+
+    correlation: str
+    window: str
+    start: datetime
+    due_at: datetime
+
+    @property
+    def key(self) -> str:
+        return stable_id("closing", self.correlation, self.window, self.start.isoformat())
+
+
+def occurrence_id(rule: str, window: str, start: datetime) -> str:
+    """The id of what a correlation finds in one span of a window, whoever finds it: there is one at most."""
+    return stable_id("correlated", rule, window, start.isoformat())
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """What a correlation (`rule` is its id) found: in the span of its window that begins at `start`, `sightings` are those that fulfil it.
+
+    They stand by time, the one that completed them last.
+    """
+
+    rule: str
+    window: str
+    start: datetime
+    group: Mapping[str, str]
+    sightings: tuple[Sighting, ...]
+
+    @property
+    def id(self) -> str:
+        return occurrence_id(self.rule, self.window, self.start)
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """A record that a rule matched."""
+    """A record that a rule matched; or the last of several that a correlation found together, which are then its `occurrence`."""
 
     rule: Rule
     record: Record
     actor: Actor
     subject: Subject
+    occurrence: Occurrence | None = None
 
     @property
     def id(self) -> str:
-        return stable_id("finding", self.record.key, self.rule.id)
+        return stable_id("finding", self.record.key, self.rule.id) if self.occurrence is None else self.occurrence.id
 
 
 class FactStatus(StrEnum):
@@ -334,6 +413,28 @@ class EnrichedFinding:
         fact = self.facts.get(name)
         return fact.value if fact is not None and fact.status is FactStatus.KNOWN else None
 
+    @property
+    def circumstances(self) -> tuple[str, ...]:
+        """Those of `CIRCUMSTANCES` that hold, as the facts and the record tell: for what a correlation found, those that hold for all of it."""
+        occurrence = self.finding.occurrence
+        told = {name: value for name in CIRCUMSTANCES if isinstance(value := self.value(name), Mapping)}
+        holding = {name for name, value in told.items() if value.get(name) is True}
+        replaced = told.get("replaced", {})
+        # A profile made again without its role helps nobody, and by somebody else it is a repair. Of several deleted, it is known of the last alone.
+        if occurrence is not None or replaced.get("same_role") is not True or replaced.get("same_principal") is False:
+            holding.discard("replaced")
+        records = [self.finding.record] if occurrence is None else [one.record for one in occurrence.sightings]
+        if all(is_dry_run(record.error_code) for record in records):
+            holding.add("dry-run")
+        return tuple(name for name in CIRCUMSTANCES if name in holding)
+
+    @property
+    def level(self) -> Level:
+        """How bad it is: the rule's level, or the lowest that the rule says for a circumstance that holds. A dry run is informational."""
+        rule = self.finding.rule
+        levels = {"dry-run": Level.INFORMATIONAL, **rule.level_when}
+        return min([rule.level, *(levels[one] for one in self.circumstances if one in levels)], key=lambda level: level.rank)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -364,7 +465,7 @@ class Task:
 class Withheld:
     """An action that the rule asks for and the facts speak against, with the reason in words for whoever is on call.
 
-    `cause` is one of a closed set, for the metric: denied, authorised, replaced, not-applicable, unknown-target, unknown-action.
+    `cause` is one of a closed set, for the metric: denied, dry-run, authorised, replaced, not-applicable, unknown-target, unknown-action.
     """
 
     action: str

@@ -1,4 +1,4 @@
-"""Findings and rules for people: rich tables from JSON-ready findings. Pure of any I/O but the console handed in.
+"""Findings for people: rich tables from JSON-ready findings. Pure of any I/O but the console handed in.
 
 Everything from a record is somebody else's text: it is printed as text, never as markup, and without control characters, so that no log
 line can move the cursor of whoever reads it at 3 a.m.
@@ -17,14 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from worker import __version__
-from worker.detect.rulebook import Rulebook
-from worker.model import Level
+from worker.model import Level, is_dry_run
 from worker.observe.ocsf import as_ocsf
 
 LEVELS = tuple(one.value for one in Level)
 LEVEL_STYLE = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "cyan", "informational": "dim"}
 PIPED_WIDTH = 200
 """Columns where standard output is no terminal: wide enough that nothing is cut for grep."""
+MOST_NAMES = 5
+"""Names of events that are told of a correlation; the most frequent ones."""
 
 
 def console(stream: TextIO) -> Console:
@@ -55,7 +56,7 @@ def findings_table(findings: Iterable[Mapping[str, Any]]) -> Table:
         event, actor, subject = finding["event"], finding["actor"], finding["subject"]
         table.add_row(
             plain((event["time"] or "").replace("T", " ").removesuffix("Z")),
-            level(finding["rule"]["level"]),
+            level(finding["level"]),
             plain(finding["rule"]["title"]),
             Text("\nfrom ").join([plain(who(actor)), plain(actor["source_ip"])]),
             Text("\nin ").join([plain(f"{subject['type']} {subject['name'] or ''}".strip()), plain(event["account"])]),
@@ -69,7 +70,7 @@ def print_findings(findings: Sequence[Mapping[str, Any]], form: str, stream: Tex
     if form == "table":
         people = console(stream)
         people.print(findings_table(findings))
-        levels = Counter(finding["rule"]["level"] for finding in findings)
+        levels = Counter(finding["level"] for finding in findings)
         told = ", ".join(f"{levels[one]} {one}" for one in reversed(LEVELS) if levels[one])
         people.print(f"\n{len(findings)} findings{': ' if told else ''}{told}")
         return
@@ -77,23 +78,6 @@ def print_findings(findings: Sequence[Mapping[str, Any]], form: str, stream: Tex
         value = as_ocsf(finding, __version__, now) if form == "ocsf" else finding
         stream.write(orjson.dumps(value, default=str).decode() + "\n")
     stream.flush()
-
-
-def rules_table(rulebook: Rulebook) -> Table:
-    """Rules as rows: level, what it finds, the events it is indexed by, how many tests it carries, its id."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("LEVEL", "RULE", "EVENTS", "TESTS", "ID"):
-        table.add_column(title, overflow="fold")
-    for rule in rulebook.rules:
-        events = sorted(_event(*demand) for demand in rule.demands)
-        shown = "unindexed: every record" if rule in rulebook.unindexed else ", ".join(events)
-        table.add_row(level(rule.rule.level.value), plain(rule.rule.title), plain(shown), str(len(rule.samples)), plain(rule.rule.id))
-    return table
-
-
-def _event(source: str | None, name: str | None, identity: str | None) -> str:
-    by = f" by {identity}" if identity is not None else ""
-    return f"{(source or '*').removesuffix('.amazonaws.com')}:{name or '*'}{by}"
 
 
 def who(actor: Mapping[str, Any]) -> str:
@@ -104,18 +88,20 @@ def who(actor: Mapping[str, Any]) -> str:
 
 
 def remarks(finding: Mapping[str, Any]) -> list[str]:
-    """What the facts say about a finding, in words."""
+    """What the facts say about a finding, in words; first of all what lowered its level and what a correlation found."""
     said: list[str] = []
-    if finding["event"]["error_code"]:
-        said.append(f"failed: {finding['event']['error_code']}")
+    if finding["level"] != finding["rule"]["level"]:
+        said.append(f"{finding['rule']['level']} by its rule, but {' and '.join(finding['circumstances'])}")
+    if finding["correlation"] is not None:
+        said.append(together(finding["correlation"]))
+    error_code = finding["event"]["error_code"]
+    if error_code:
+        said.append("dry run: nothing was changed" if is_dry_run(error_code) else f"failed: {error_code}")
     profile = _value(finding, "profile")
     last_role = profile.get("last_role")
     if finding["event"]["name"] == "DeleteInstanceProfile" and isinstance(last_role, Mapping):
         said.append(f"its role was {last_role.get('name')}")
-    replaced = _value(finding, "replaced")
-    if replaced.get("replaced"):
-        after = replaced.get("after_seconds")
-        said.append("made again" if after is None else f"made again {after:.0f} s later")
+    said += _made_again(_value(finding, "replaced"))
     authorised = _value(finding, "authorised")
     if authorised.get("authorised"):
         said.append(f"authorised: {authorised.get('because')}")
@@ -125,6 +111,43 @@ def remarks(finding: Mapping[str, Any]) -> list[str]:
     if documented.get("documented"):
         said.append(f"change {documented.get('change')}")
     return said
+
+
+def together(correlation: Mapping[str, Any]) -> str:
+    """What a correlation found: `5 events in 3 min 10 s: DeleteInstanceProfile x5`, and by how many, in how many accounts, if several."""
+    events, count = correlation["events"], correlation["count"]
+    seconds = (datetime.fromisoformat(correlation["until"]) - datetime.fromisoformat(correlation["since"])).total_seconds()
+    names = Counter(event["name"] for event in events)
+    named = [f"{name} x{times}" if times > 1 else name for name, times in names.most_common(MOST_NAMES)]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    last = f", the last {len(events)}" if len(events) < count else ""
+    told = f"{count} event{'' if count == 1 else 's'} in {duration(seconds)}{last}: {', '.join(named)}{more}"
+    for members, words in (("actor", "by {} principals"), ("account", "in {} accounts")):
+        several = len({event[members] for event in events})
+        told += f", {words.format(several)}" if several > 1 else ""
+    return told
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its two largest units: `3 min 10 s`."""
+    left = round(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        whole, left = divmod(left, length)
+        if whole:
+            parts.append(f"{whole} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or "0 s"
+
+
+def _made_again(replaced: Mapping[str, Any]) -> list[str]:
+    if not replaced.get("replaced"):
+        return []
+    after = replaced.get("after_seconds")
+    told = "made again" if after is None else f"made again {after:.0f} s later"
+    without = " without its role" if replaced.get("same_role") is False else ""
+    return [told + without + (" by another principal" if replaced.get("same_principal") is False else "")]
 
 
 def _value(finding: Mapping[str, Any], fact: str) -> Mapping[str, Any]:

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.detect.rulebook import Rulebook
+from worker.detect.offline import correlated
+from worker.detect.rulebook import Matches, Rulebook
 from worker.dispatch import wire
 from worker.dispatch.plan import plan
 from worker.enrich import profile
@@ -93,9 +94,10 @@ class Scan:
         self._since, self._until = since, until
         self._told, self._advanced = told, advanced
         self._findings: dict[str, Finding] = {}
+        self._hits: dict[tuple[str, str], Record] = {}
 
     async def read(self, sources: AsyncIterator[Source]) -> None:
-        """Read everything there is; the findings are in `results` afterwards."""
+        """Read everything there is and correlate it; the findings are in `results` afterwards."""
         fetched: asyncio.Queue[tuple[Source, asyncio.Task[bytes | Unreadable]] | None] = asyncio.Queue(AHEAD)
 
         async def fetch(group: asyncio.TaskGroup) -> None:
@@ -114,6 +116,8 @@ class Scan:
                 source, fetching = item
                 await self._take(source, await fetching)
                 self._advanced(source)
+        for matches in correlated(self._rules, ((rule, record) for (rule, _), record in self._hits.items())):
+            self._sort(matches)
 
     async def results(self, clock: Callable[[], datetime]) -> AsyncIterator[dict[str, Any]]:
         """The findings by event time, as JSON-ready values with the facts that the scanned log holds."""
@@ -153,9 +157,15 @@ class Scan:
         matches = self._rules.match(record)
         for wrong in matches.errors:
             self._fault(source, "rule-error", f"rule {wrong.rule_id} on {record.name}: {wrong.text}")
+        for rule in matches.hits:
+            self._hits.setdefault((rule, record.key), record)
+        self._sort(matches)
+
+    def _sort(self, matches: Matches) -> None:
         for finding in matches.findings:
             if self._findings.setdefault(finding.id, finding) is not finding:
                 self.stats.skipped["duplicate"] += 1
+        self.stats.skipped.update({"suppressed": len(matches.suppressed)} if matches.suppressed else {})
         self.stats.findings = len(self._findings)
 
     def _in_time(self, record: Record) -> bool:

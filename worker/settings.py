@@ -20,6 +20,8 @@ PREFIX = "TRAILMEND_"
 SQS_MAX_VISIBILITY_SECONDS = 43_200
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html"""
 
+LONGEST_LATENESS_SECONDS = 604_800
+"""A week: what CloudTrail delivers later than that is nothing that a window could wait for."""
 MAX_PORT = 65_535
 
 
@@ -56,6 +58,7 @@ class Settings:
     finding_sinks: tuple[str, ...] = ("stdout:",)
     rules_dir: Path | None = None
     shipped_rules: bool = True
+    lateness_seconds: float = 3600.0
     state: str = "sqlite:///trailmend.db"
     concurrency: int = 32
     visibility_timeout_seconds: int = 120
@@ -86,6 +89,7 @@ class Settings:
             finding_sinks=read.one("FINDING_SINKS", _sinks, default.finding_sinks),
             rules_dir=read.one("RULES_DIR", _folder, default.rules_dir),
             shipped_rules=read.one("SHIPPED_RULES", _flag, default.shipped_rules),
+            lateness_seconds=read.one("LATENESS_SECONDS", _seconds(0, LONGEST_LATENESS_SECONDS), default.lateness_seconds),
             state=read.one("STATE", _state, default.state),
             concurrency=read.one("CONCURRENCY", _whole(1, 1024), default.concurrency),
             visibility_timeout_seconds=read.one(

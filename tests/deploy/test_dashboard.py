@@ -26,6 +26,7 @@ import pytest
 from prometheus_client import start_http_server
 
 from tests.fakes import metrics
+from worker.detect.document import RuleFault
 from worker.model import (
     Actor,
     EnrichedFinding,
@@ -90,10 +91,18 @@ def everything_happens(to: Metrics) -> None:
     to.object_read(1_000, 9_000, 50, 2)
     to.fault("fetch", "object-missing")
     to.staged("read", 0.02)
-    to.rules_loaded(25, 1)
+    to.rules_loaded(25, 3, 1, now)
+    to.rules_reloaded(26, 3, 1, now)
+    to.rules_refused([RuleFault("rule.yml", 3, "its condition names no selection")])
     to.rule_error(rule.id, "TypeError")
     for status in FactStatus:
         to.fact(Fact("user", status, None, now, FactSource.EVENT, "AccessDenied" if status is FactStatus.UNKNOWN else None), 0.2)
+    to.suppressed(rule.id, "vpc-migration", "CHG0048213", finding.id)
+    to.sighted(rule.id, 3)
+    for reason in ("untimed", "crowded", "late"):
+        to.sighting_dropped(rule.id, reason, 1)
+    for outcome in ("found", "nothing", "abandoned"):
+        to.window_closed(rule.id, outcome)
     to.finding(found, now)
     to.duplicate(finding.id)
     to.delivered("sqs", "ok")
@@ -186,7 +195,7 @@ def test_every_panel_says_what_it_shows():
     assert dashboard()["uid"] == "trailmend"
     assert [variable["type"] for variable in dashboard()["templating"]["list"]] == ["datasource"]
     rows = [panel["title"] for panel in everything if panel["type"] == "row"]
-    assert rows == ["Is it working", "Throughput", "Findings", "Facts and dispatch", "Faults", "Remediation"]
+    assert rows == ["Is it working", "Throughput", "Findings", "Rules and correlations", "Facts and dispatch", "Faults", "Remediation"]
 
 
 def test_no_two_panels_overlap():

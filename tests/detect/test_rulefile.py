@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.detect import rulefile
+from tests.detect.reading import read
 from worker.model import Level, stable_id
 
 GOOD = """\
@@ -45,31 +45,32 @@ def swapped(old: str, new: str) -> str:
 
 def test_a_rule_carries_all_that_its_file_says():
     """Sigma's metadata and ours arrive in the compiled rule, times in tests as text."""
-    (rule,), faults = rulefile.read("gone.yml", GOOD)
+    (rule,), faults = read("gone.yml", GOOD)
     assert not faults
     told = rule.rule
     assert (told.id, told.title, told.level) == ("5f0e3d1c-9a55-4a4c-8d1d-2f0a3f6f7d11", "A profile is gone", Level.HIGH)
     assert (told.description, told.tags, told.falsepositives) == ("What it means.", ("attack.impact",), ("Terraform",))
     assert (told.remediation, told.runbook) == (("restore-instance-profile",), "docs/runbooks.md#gone")
-    assert rule.pairs == {("iam.amazonaws.com", "deleteinstanceprofile")}
     assert (rule.path, rule.line) == ("gone.yml", 1)
     (sample,) = rule.samples
     assert (sample.name, sample.match, sample.line) == ("gone", True, 21)
-    assert sample.event == {"eventTime": "2026-11-02T09:14:31Z", "eventName": "DeleteInstanceProfile"}
+    assert sample.events == ({"eventTime": "2026-11-02T09:14:31Z", "eventName": "DeleteInstanceProfile"},)
 
 
 def test_a_rule_without_id_and_level_gets_both():
     """A missing id is made of the title, always the same; a missing level claims nothing."""
     text = swapped("id: 5F0E3D1C-9A55-4A4C-8D1D-2F0A3F6F7D11\n", "").replace("level: high\n", "")
-    (rule,), _ = rulefile.read("gone.yml", text)
+    (rule,), _ = read("gone.yml", text)
     assert (rule.rule.id, rule.rule.level) == (stable_id("rule", "A profile is gone"), Level.INFORMATIONAL)
 
 
 def test_several_documents_are_several_rules():
-    """Documents of one file are read each for itself: empty ones are passed over, a bad one spoils no other."""
+    """Documents of one file are read each for itself: empty ones are passed over, and the line of a bad one is that of the file."""
     other = swapped("A profile is gone", "Another").replace("id: 5F0E3D1C-9A55-4A4C-8D1D-2F0A3F6F7D11\n", "")
-    rules, faults = rulefile.read("two.yml", f"---\n{GOOD}---\n---\ntitle: bad\n---\n{other}")
+    rules, faults = read("two.yml", f"---\n{GOOD}---\n---\n{other}")
+    assert not faults
     assert [rule.rule.title for rule in rules] == ["A profile is gone", "Another"]
+    _, faults = read("three.yml", f"---\n{GOOD}---\n---\ntitle: bad\n---\n{other}")
     assert {fault.line for fault in faults} == {29}
 
 
@@ -126,8 +127,8 @@ def test_several_documents_are_several_rules():
             swapped("eventName: DeleteInstanceProfile", "a: 012"), 14, "YAML reads 012", id="a number that YAML takes for another"
         ),
         pytest.param(swapped("eventName: Del", "eventSource: Del"), 14, "given twice", id="a key given twice"),
-        pytest.param("correlation: {type: event_count}\n" + GOOD, 1, "correlation", id="a correlation"),
-        pytest.param(GOOD + "filter: {rules: any}\n", 26, "filter", id="a filter"),
+        pytest.param("correlation: {type: event_count}\n" + GOOD, 1, "cannot stand in one document", id="a correlation too"),
+        pytest.param(GOOD + "filter: {rules: any}\n", 26, "cannot stand in one document", id="a filter too"),
         pytest.param("action: global\n" + GOOD, 1, "action", id="a collection's action"),
         pytest.param(swapped("[restore-instance-profile]", "restore-instance-profile"), 18, "remediation", id="remediation, no list"),
         pytest.param(swapped("[restore-instance-profile]", "[Restore it]"), 18, "remediation", id="remediation, no action"),
@@ -142,7 +143,7 @@ def test_several_documents_are_several_rules():
 )
 def test_a_bad_rule_is_refused_with_its_line(text: str, line: int, words: str):
     """Whatever would not mean what it says is refused, with the file, the line and the reason; never evaluated nearly."""
-    rules, faults = rulefile.read("bad.yml", text)
+    rules, faults = read("bad.yml", text)
     assert not rules
     assert [(fault.path, fault.line) for fault in faults] == [("bad.yml", line)], faults
     assert words in faults[0].text
@@ -152,14 +153,23 @@ def test_a_bad_rule_is_refused_with_its_line(text: str, line: int, words: str):
 def test_all_faults_of_a_rule_are_told_at_once():
     """Faults in different parts of one rule, and in different items of one detection, are each told."""
     text = swapped("product: aws", "product: gcp").replace("eventSource: i", "eventSource|x: i").replace("eventName: D", "eventName|y: D")
-    _, faults = rulefile.read("bad.yml", text.replace("[restore-instance-profile]", "7"))
+    _, faults = read("bad.yml", text.replace("[restore-instance-profile]", "7"))
     assert {fault.line for fault in faults} == {8, 13, 14, 18}
+
+
+def test_a_merge_may_be_overridden():
+    """What a mapping merges (<<) and then says otherwise is not given twice; what it says twice is."""
+    merged = swapped("      eventTime: 2026-11-02T09:14:31Z\n", "      <<: &base {eventTime: x}\n      eventTime: y\n")
+    (rule,), _ = read("merged.yml", merged)
+    assert rule.samples[0].events[0]["eventTime"] == "y"
+    _, faults = read("twice.yml", merged.replace("eventTime: y", "eventTime: y\n      eventTime: z"))
+    assert ["given twice" in fault.text for fault in faults] == [True]
 
 
 def test_a_bomb_of_aliases_is_refused():
     """A few lines that expand to millions of nodes are refused before anything walks them."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    rules, faults = rulefile.read("bomb.yml", "\n".join(lines) + "\n" + GOOD)
+    rules, faults = read("bomb.yml", "\n".join(lines) + "\n" + GOOD)
     assert not rules
     assert "alias" in faults[0].text
 
@@ -167,7 +177,7 @@ def test_a_bomb_of_aliases_is_refused():
 @given(st.text(max_size=200) | st.text("-:[]{}'\"&*!|>\n #abc\t%@`?,0", max_size=60))
 def test_no_text_raises(text: str):
     """Any text is read to rules and faults."""
-    rules, faults = rulefile.read("any.yml", text)
+    rules, faults = read("any.yml", text)
     assert not rules
     assert all(fault.path == "any.yml" for fault in faults)
 
@@ -175,5 +185,5 @@ def test_no_text_raises(text: str):
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 40), st.text("-:[]{}'\"&*!|>\n #a7%?", max_size=4))
 def test_no_damage_raises(at: int, length: int, instead: str):
     """A good rule with any piece replaced is a good rule or a fault, never an exception."""
-    rules, faults = rulefile.read("any.yml", GOOD[:at] + instead + GOOD[at + length :])
+    rules, faults = read("any.yml", GOOD[:at] + instead + GOOD[at + length :])
     assert len(rules) + len(faults) > 0

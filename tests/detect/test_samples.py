@@ -6,7 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from worker.detect import rulebook, rulefile, samples
+from tests.detect.reading import read
+from worker.detect import rulebook, samples
 
 GONE = {"eventSource": "iam.amazonaws.com", "eventName": "DeleteInstanceProfile"}
 RULE = {"title": "T", "logsource": {"product": "aws"}, "detection": {"selection": GONE, "condition": "selection"}}
@@ -23,9 +24,9 @@ def test_samples_tell_what_went_wrong():
         {"name": "no miss", "match": False, "event": GONE},
         {"name": "no hit", "match": True, "event": {**GONE, "eventName": "x"}},
     ]
-    (compiled,), _ = rulefile.read("rule.yml", json.dumps({**RULE, "tests": tests}))
+    (compiled,), _ = read("rule.yml", json.dumps({**RULE, "tests": tests}))
     results = samples.run(rulebook.index([compiled]))
     assert [result.passed for result in results] == [True, False, False]
     assert [result.text for result in results] == [None, "the rule matches, and should not", "the rule does not match, and should"]
-    broken = samples.run(rulebook.index([replace(compiled, predicate=raise_)]))
+    broken = samples.run(rulebook.index([replace(compiled, matcher=replace(compiled.matcher, matches=raise_))]))
     assert [result.text for result in broken[:2]] == ["the rule raised RecursionError: too deep"] * 2

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sigma.types import SigmaString
 
-from worker.detect import rulefile
+from tests.detect.reading import read
+from worker.detect.rulefile import CompiledRule
 from worker.detect.values import test as value_test
 
 
-def compiled(detection: Any, condition: str | list[str] = "selection") -> rulefile.CompiledRule:
+def compiled(detection: Any, condition: str | list[str] = "selection") -> CompiledRule:
     """A rule of one or several detections; a plain mapping or list stands for the detection `selection`."""
     named = detection if "selection" in detection else {"selection": detection}
     rule = {"title": "T", "logsource": {"product": "aws", "service": "cloudtrail"}, "detection": {**named, "condition": condition}}
-    rules, faults = rulefile.read("rule.yml", json.dumps(rule))
+    rules, faults = read("rule.yml", json.dumps(rule))
     assert not faults, faults
     return rules[0]
 

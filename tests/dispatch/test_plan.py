@@ -71,6 +71,7 @@ def gone(name: str) -> Fact:
     ("action", "name", "subject", "facts", "event", "cause"),
     [
         ("restore-instance-profile", "DeleteInstanceProfile", PROFILE, {}, {"errorCode": "AccessDenied"}, "denied"),
+        ("restore-instance-profile", "DeleteInstanceProfile", PROFILE, {}, {"errorCode": "Client.DryRunOperation"}, "dry-run"),
         (
             "restore-instance-profile",
             "DeleteInstanceProfile",
@@ -89,6 +90,8 @@ def gone(name: str) -> Fact:
             "replaced",
         ),
         ("restore-instance-profile", "DeleteInstanceProfile", Subject("instance-profile", None), {}, {}, "unknown-target"),
+        ("enforce-mfa", "DeactivateMFADevice", Subject("user", "alice", None, "0"), {}, {}, "unknown-target"),
+        ("enforce-mfa", "DeactivateMFADevice", Subject("user", "a" * 129, None, "111122223333"), {}, {}, "unknown-target"),
         ("restore-instance-profile", "TagInstanceProfile", PROFILE, {}, {}, "not-applicable"),
         ("reattach-role", "RemoveRoleFromInstanceProfile", PROFILE, {}, {}, "unknown-target"),
         (
@@ -121,6 +124,12 @@ def test_what_speaks_against_an_action_withholds_it(action, name, subject, facts
     assert planned.withheld[0].reason
 
 
+def test_a_dry_run_is_not_called_a_failure():
+    """Nothing is asked for, because nothing was changed, and on-call reads just that."""
+    (withheld,) = plan(found("reattach-role", "RemoveRoleFromInstanceProfile", PROFILE, errorCode="Client.DryRunOperation")).withheld
+    assert withheld.reason == "it was a dry run: nothing was changed"
+
+
 def test_the_same_finding_gives_the_same_task():
     """A task's id comes from its finding, action and target, so that a second delivery is recognised everywhere."""
     first, second = (plan(found("enforce-mfa", "DeactivateMFADevice", USER)).tasks[0] for _ in range(2))
@@ -131,7 +140,7 @@ def test_the_same_finding_gives_the_same_task():
 
 def test_every_action_the_shipped_rules_name_is_known():
     """No shipped rule asks for an action that nobody plans."""
-    from worker.detect.rulebook import load
+    from worker.detect.library import load
 
     named = {action for rule in load([]).rules for action in rule.rule.remediation}
     assert named

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from worker.enrich.fact import Answer, Call, Case
-from worker.enrich.verdicts import DOCUMENTED, iac_agent, judge_authority, judge_replacement
-from worker.model import Actor, Fact, FactSource, FactStatus, Finding, Subject
+from tests.occurrences import deletion, together
+from worker.enrich.fact import Answer, Call, Case, FactKind
+from worker.enrich.verdicts import AUTHORISED, DOCUMENTED, iac_agent, judge_authority, judge_replacement
+from worker.model import Actor, Fact, FactSource, FactStatus, Finding, Record, Subject
 from worker.settings import Settings
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -30,12 +31,88 @@ LINKED = "arn:aws:iam::111122223333:role/aws-service-role/autoscaling.amazonaws.
         (Actor("AssumedRole", SESSION, "deploy", issuer_arn=DEPLOY), (), False),
         (Actor("AWSService"), (), True),
         (Actor("AssumedRole", issuer_arn=LINKED), (), True),
+        (Actor("AssumedRole", issuer_arn=LINKED.replace("arn:aws:", "arn:aws-cn:")), (), True),
+        (Actor("AssumedRole", issuer_arn="arn:aws:iam::111122223333:role/x:role/aws-service-role/y/evil"), (), False),
+        (Actor("AssumedRole", "arn:aws:sts::111122223333:assumed-role/AWSServiceRoleForRDS/x", "AWSServiceRoleForRDS"), (), False),
+        (Actor("AssumedRole", issuer_arn="arn:aws:iam::111122223333:role/x:role/deploy"), ("arn:aws:iam::*:role/deploy",), False),
         (Actor("Unknown"), ("*",), False),
     ],
 )
 def test_who_is_authorised(actor: Actor, patterns: tuple[str, ...], authorised: bool) -> None:
     """By a glob on the role's or the session's ARN, case and all; services and their own roles always; nobody unnamed."""
     assert judge_authority(actor, Settings(authorized_principals=patterns))[1] is authorised
+
+
+@pytest.mark.parametrize(
+    ("actor", "invoked_by", "authorised"),
+    [
+        (Actor("AWSService", name="rds.amazonaws.com"), "rds.amazonaws.com", True),
+        (Actor("Unknown", account="111122223333"), "ec2.amazonaws.com", True),
+        (Actor("Unknown", account="111122223333"), "AWS Internal", False),
+        (Actor("Unknown", account="111122223333"), "evil.example.com", False),
+        (Actor("Unknown", name="eve"), "ec2.amazonaws.com", False),
+        (Actor("Unknown", access_key_id="AKIA1"), "ec2.amazonaws.com", False),
+        (Actor("IAMUser", "arn:aws:iam::111122223333:user/eve"), "cloudformation.amazonaws.com", False),
+        (Actor("AssumedRole", SESSION, "deploy", issuer_arn=DEPLOY), "cloudformation.amazonaws.com", False),
+        (Actor("AssumedRole", SESSION, issuer_arn=LINKED), "rds.amazonaws.com", True),
+        (Actor("AWSAccount", account="444455556666"), "lambda.amazonaws.com", False),
+    ],
+)
+def test_a_service_is_authorised_by_itself_and_not_when_it_passes_on_a_call(actor: Actor, invoked_by: str, authorised: bool) -> None:
+    """What a user does through CloudFormation is the user's doing; an event that names a service and nobody else is the service's."""
+    assert judge_authority(actor, Settings(), invoked_by)[1] is authorised
+
+
+ANN, EVE, AUTO = "arn:aws:iam::111122223333:user/ann", "arn:aws:iam::111122223333:user/eve", LINKED
+
+
+def deed(number: int, who: str, **identity: Any) -> Record:
+    return deletion(number, userIdentity={"type": "IAMUser", "arn": who, **identity})
+
+
+async def learnt(kind: FactKind, finding: Finding, settings: Settings) -> Fact:
+    """A fact that asks nobody."""
+
+    async def fact(name: str) -> Fact | None:
+        return about(FactStatus.KNOWN, {"tags": {"change": "CHG9999"}}, source=FactSource.MEMORY)
+
+    async def ask(call: Call) -> Answer:
+        raise AssertionError(call)
+
+    return await kind.learn(Case(finding, settings, None, lambda: AT, ask, fact))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("records", "authorised", "because"),
+    [
+        ([deed(1, ANN), deed(2, ANN)], True, ANN),
+        ([deed(1, EVE), deed(2, ANN)], False, EVE),
+        ([deed(1, ANN), deed(2, EVE)], False, EVE),
+        ([deletion(1, userIdentity={"type": "AWSService", "invokedBy": "rds.amazonaws.com"}), deed(2, ANN)], True, ANN),
+        ([deed(1, "x", sessionContext={"sessionIssuer": {"arn": AUTO}}), deed(2, ANN)], True, ANN),
+        ([deletion(1, userIdentity=None), deed(2, ANN)], False, "names no principal"),
+    ],
+)
+async def test_what_a_correlation_found_is_authorised_if_all_of_it_was(records: list[Record], authorised: bool, because: str) -> None:
+    """One honest call among them excuses nobody, whether it came first or last, and whoever is not authorised is named."""
+    told = await learnt(AUTHORISED, together(records), Settings(authorized_principals=(ANN,)))
+    assert told.value["authorised"] is authorised
+    assert because in told.value["because"]
+
+
+@pytest.mark.parametrize(
+    ("records", "documented"),
+    [
+        ([deed(1, ANN, sessionContext={"sourceIdentity": "CHG1111"}), deed(2, ANN, sessionContext={"sourceIdentity": "CHG1111"})], True),
+        ([deed(1, ANN), deed(2, ANN, sessionContext={"sourceIdentity": "CHG1111"})], False),
+        ([deed(1, ANN, sessionContext={"sourceIdentity": "CHG1111"}), deed(2, ANN)], False),
+        ([deletion(number, userIdentity={"type": "AssumedRole", "arn": f"{SESSION}-CHG2222"}) for number in (1, 2)], True),
+        ([deed(1, ANN), deed(2, ANN)], False),
+    ],
+)
+async def test_what_a_correlation_found_is_documented_if_all_of_it_was(records: list[Record], documented: bool) -> None:
+    """Each event has to name a change itself: a tag of the last profile says nothing of the others."""
+    assert (await learnt(DOCUMENTED, together(records), Settings(change_pattern="CHG[0-9]{4}"))).value["documented"] is documented
 
 
 def test_a_user_agent_is_shown_and_authorises_nobody() -> None:

@@ -126,7 +126,11 @@ class Estate:
 
     def found(self) -> list[str]:
         """The names of the profiles whose deletion was found, sorted."""
-        return sorted(finding["subject"]["name"] for finding in self.findings())
+        return sorted(finding["subject"]["name"] for finding in self.findings() if finding["correlation"] is None)
+
+    def found_together(self) -> list[str]:
+        """The titles of the correlations that were told, sorted."""
+        return sorted(finding["rule"]["title"] for finding in self.findings() if finding["correlation"] is not None)
 
     def environment(self, **more: str) -> dict[str, str]:
         return {

@@ -86,10 +86,11 @@ def test_sigterm_in_the_middle_loses_nothing_and_doubles_nothing(estate):
     between = len(estate.findings())
     assert 30 <= between < 200
     second = estate.process()
-    until(lambda: len(estate.findings()) >= 200 and estate.depth(estate.queue) == 0, 90)
+    until(lambda: len(estate.found()) >= 200 and estate.depth(estate.queue) == 0, 90)
     second.send_signal(signal.SIGTERM)
     assert second.wait(30) == 0
     assert estate.found() == names
+    assert len(estate.found_together()) == 1  # two hundred deletions by one principal within a second
     assert estate.depth(estate.dead) == 0
     tasks = task_ids(estate)
     assert (len(tasks), set(tasks.values())) == (200, {1})

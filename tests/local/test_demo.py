@@ -61,7 +61,7 @@ def test_a_kept_demo_tells_its_story_and_ends_clean_on_ctrl_c(tmp_path):
         text = read_until(process, "Ctrl-C ends it.")
         children = children_of(process.pid)
         assert len(children) == 2
-        assert "What to wake up for (6)" in text
+        assert "What to wake up for (7)" in text
         assert "restore-instance-profile web-fleet" in text
         assert "curl -s http://127.0.0.1:" in text
         process.send_signal(signal.SIGINT)

@@ -27,9 +27,12 @@ def finding(number: int, event_id: str, level: str = "high", **members: Any) -> 
     return {
         "id": f"finding-{number}",
         "rule": {"id": "r", "title": f"Title {number}", "level": level},
+        "level": level,
+        "circumstances": [],
         "event": {"id": event_id, "name": "DeleteInstanceProfile", "time": "2026-07-07T13:00:00Z", "account": "111122223333"},
         "actor": {"type": "IAMUser", "name": "ci-legacy", "arn": f"arn:{number}", "mfa": False},
         "subject": {"type": "instance-profile", "name": FLEET},
+        "correlation": None,
         "facts": {},
         "tasks": [],
         "withheld": [],
@@ -42,8 +45,14 @@ def as_told() -> Outcome:
     told = story().told
     attack = [finding(number, scene.event_id) for number, scene in enumerate(told.attack)]
     attack[-1]["facts"] = {"instances": known({"instances": [{"id": "i-1", "region": "us-east-1", "state": "running"}]})}
-    honest = finding(99, told.honest_deed.event_id, withheld=[{"action": "restore-instance-profile", "reason": "it is back"}])
+    told_at = {"since": "2026-07-07T12:50:00Z", "until": "2026-07-07T13:00:00Z"}
+    events = [{"id": scene.event_id, "name": "X", "account": None, "actor": None} for scene in (told.attack[0], told.deed)]
+    steps = {**told_at, "events": events, "count": 2}
+    chain = finding(98, told.deed.event_id, level="critical", correlation=steps)
+    honest = finding(99, told.honest_deed.event_id, level="low", withheld=[{"action": "restore-instance-profile", "reason": "it is back"}])
+    honest["rule"]["level"] = "high"
     honest["facts"] = {"authorised": known({"authorised": True, "because": "of a list"}), "replaced": known({"replaced": True})}
+    honest["circumstances"] = ["authorised", "replaced"]
     restore = {
         "action": "restore-instance-profile",
         "target": {"type": "instance-profile", "name": FLEET, "account": "111122223333"},
@@ -51,7 +60,7 @@ def as_told() -> Outcome:
         "finding": {"event": {"id": told.deed.event_id}},
     }
     deactivate = {"action": "deactivate-access-key", "target": {"type": "access-key", "name": "AKIA2", "account": "111122223333"}}
-    return Outcome([*attack, honest], [restore, deactivate], 0, {}, 1.0)
+    return Outcome([*attack, honest, chain], [restore, deactivate], 0, {}, 1.0)
 
 
 def test_nothing_is_missing_when_all_is_as_told():
@@ -65,11 +74,14 @@ def test_nothing_is_missing_when_all_is_as_told():
         (lambda findings, tasks: findings.pop(0), "signs in without MFA"),
         (lambda findings, tasks: findings.append(findings[0]), "told more than once"),
         (lambda findings, tasks: findings[5]["facts"].clear(), "does not name instance web-1"),
-        (lambda findings, tasks: findings[5]["facts"].update(authorised=known({"authorised": True})), "harmless"),
+        (lambda findings, tasks: findings[5]["circumstances"].append("authorised"), "harmless"),
         (lambda findings, tasks: findings[6]["facts"].pop("authorised"), "was authorised"),
         (lambda findings, tasks: findings[6]["facts"]["replaced"].update(status="unknown"), "was put back"),
         (lambda findings, tasks: findings[6]["withheld"].clear(), "not withheld"),
         (lambda findings, tasks: findings.pop(6), f"replaces {BATCH}"),
+        (lambda findings, tasks: findings[6].update(level="high"), "call somebody out for an honest deed"),
+        (lambda findings, tasks: findings.pop(7), "steps together"),
+        (lambda findings, tasks: findings[7].update(level="high"), "steps together"),
         (lambda findings, tasks: tasks.pop(0), f"restores {FLEET}"),
         (lambda findings, tasks: tasks[0]["finding"]["event"].update(id="another"), f"restores {FLEET}"),
         (lambda findings, tasks: tasks[0]["params"].clear(), "held the role"),
@@ -98,10 +110,13 @@ def test_totals_sum_over_labels():
     assert totals(text) == {"a_total": 5.0, "b": 7.0}
 
 
-def test_an_unknown_fact_explains_nothing():
-    """A fact that was not to be had does not make a finding harmless, and neither does one of the wrong type."""
-    assert not explained(finding(1, "e", facts={"authorised": {"value": {"authorised": True}, "status": "unknown"}}))
-    assert not explained(finding(1, "e", facts={"authorised": known("yes"), "replaced": known(None)}))
+@pytest.mark.parametrize(
+    ("circumstances", "harmless"),
+    [([], False), (["documented"], False), (["authorised"], True), (["documented", "replaced"], True), (["dry-run"], True), (None, False)],
+)
+def test_what_explains_a_finding_is_among_its_circumstances(circumstances, harmless):
+    """Whoever may, what was put back and what was only tried need nobody; a change that is merely named explains nothing."""
+    assert explained(finding(1, "e", circumstances=circumstances)) is harmless
 
 
 def printed(outcome: Outcome) -> str:
@@ -116,11 +131,28 @@ def test_attack_and_replacement_are_told_apart():
     """The attacker's findings come under what to wake up for, the replacement under what explained itself."""
     text = printed(as_told())
     alarming, harmless = text.split("What explained itself")
-    assert alarming.count("Title ") == 6
-    assert "What to wake up for (6)" in alarming
+    assert alarming.count("Title ") == 7
+    assert "What to wake up for (7)" in alarming
     assert "Title 99" in harmless
     assert "it is back" in harmless
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_its_circumstances_made_small_is_shown_as_explained():
+    """A high finding that is low by its circumstances stands under what explained itself, with the level that is left."""
+    lowered = finding(1, "a", level="low", rule={"id": "r", "title": "Title 1", "level": "high"}, circumstances=["documented"])
+    alarming, harmless = printed(Outcome([lowered], [], 0, {}, 1.0)).split("What explained itself (1)")
+    assert "What to wake up for (0)" in alarming
+    assert " low " in harmless
+    assert "Title 1" in harmless
+
+
+def test_what_a_correlation_found_is_told_with_it():
+    """The events that were found together stand in the finding's block."""
+    event = {"name": "DeleteInstanceProfile", "actor": "arn:1", "account": "111122223333"}
+    found = {"since": "2026-07-07T13:00:00Z", "until": "2026-07-07T13:03:10Z", "count": 2, "events": [event, event]}
+    text = printed(Outcome([finding(1, "a", correlation=found)], [], 0, {}, 1.0))
+    assert "2 events in 3 min 10 s: DeleteInstanceProfile x2" in text
 
 
 def test_small_things_are_summed_up_unless_in_bad_company():

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.model import JournalEntry
+from worker.model import JournalEntry, Origin, ProfileEvent, Record, Sighting
+from worker.state import sqlite
+from worker.state.database import APPLICATION_ID, VERSION
 from worker.state.opening import open_store
-from worker.state.sqlite import VERSION, SqliteStore
-from worker.state.store import StoreError
+from worker.state.sqlite import SqliteStore
+from worker.state.store import Claim, StoreError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -74,11 +76,74 @@ async def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> 
         await open_store(f"sqlite:///{tmp_path}/file/state.db", None)
 
 
+_VERSION_1 = (
+    "CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, lease_until INTEGER, settled_at INTEGER) WITHOUT ROWID",
+    """CREATE TABLE profile_events (account TEXT, profile TEXT, key TEXT, time INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
+    PRIMARY KEY (account, profile, key)) WITHOUT ROWID""",
+    "CREATE TABLE journal (number INTEGER PRIMARY KEY, previous TEXT NOT NULL UNIQUE, hash TEXT NOT NULL, line TEXT NOT NULL)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    "PRAGMA user_version = 1",
+    f"INSERT INTO claims VALUES ('done', 'a', NULL, {int(NOW.timestamp())}000000)",
+    f"INSERT INTO claims VALUES ('running', 'a', {int(NOW.timestamp())}000000, NULL)",
+    f"INSERT INTO profile_events VALUES ('111111111111', 'web', 'k', {int(NOW.timestamp())}000000, 'DeleteInstanceProfile', '{{}}')",
+    """INSERT INTO journal VALUES (1, '', 'mark', '{"at":"2026-03-01T00:00:00.000000+00:00","body":{},"outcome":"applied","task_id":"t"}')""",
+)
+
+
+async def test_a_file_of_version_1_is_brought_to_this_one_with_all_it_holds(tmp_path: Path) -> None:
+    """Claims, profile memory and journal are as they were; the new tables can be used; opening it again changes nothing."""
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as connection:
+        for statement in _VERSION_1:
+            connection.execute(statement)
+    connection.close()
+    for _ in range(2):
+        store = await SqliteStore.open(str(path))
+        assert await store._database.rows("PRAGMA user_version") == [(VERSION,)]
+        assert await store.settled(["done", "running"]) == {"done"}
+        assert await store.claim("running", "b", NOW - timedelta(microseconds=1), timedelta(minutes=1)) is Claim.BUSY
+        assert await store.recall("111111111111", "web") == [ProfileEvent("111111111111", "web", NOW, "k", "DeleteInstanceProfile", {})]
+        assert [line async for line in store.journal()] == [(JournalEntry("t", NOW, "applied", {}), "mark", "")]
+        seen = Sighting("w", "rule", "item", NOW, Record({"eventID": "1"}, Origin(message="m")))
+        await store.sight([seen], NOW)
+        assert await store.sightings("w", NOW, NOW, 2) == [seen]
+        assert await store.due(NOW, 1) == []
+        await store.close()
+
+
+async def test_of_sightings_all_are_written_or_none(tmp_path: Path) -> None:
+    """When the disk is full in the middle of a call, nothing of it stays."""
+    store = await SqliteStore.open(str(tmp_path / "state.db"))
+    ((pages,),) = await store._database.rows("PRAGMA page_count")
+    await store._database.rows(f"PRAGMA max_page_count = {pages + 10}")
+    event = {"eventName": "x", "filler": os.urandom(5_000).hex()}
+    seen = [Sighting("w", "rule", str(n), NOW, Record(event, Origin(message="m"))) for n in range(20)]
+    with pytest.raises(StoreError, match="free space on its disk"):
+        await store.sight(seen, NOW)
+    assert await store.sightings("w", NOW, NOW, 20) == []
+    await store.sight(seen[:1], NOW)
+    assert await store.sightings("w", NOW, NOW, 20) == seen[:1]
+    await store.close()
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 9, 10])
+async def test_sightings_are_forgotten_in_several_goes(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many goes it takes, all whose time is over are gone and counted, and no others."""
+    monkeypatch.setattr(sqlite, "FORGOTTEN_AT_ONCE", 3)
+    store = await SqliteStore.open(str(tmp_path / "state.db"))
+    seen = [Sighting("w", "rule", str(n), NOW, Record({}, Origin(message="m"))) for n in range(12)]
+    await store.sight(seen[:count], NOW - timedelta(seconds=1))
+    await store.sight(seen[count:], NOW)
+    assert (await store.prune(NOW, NOW, NOW))["sightings"] == count
+    assert {one.item for one in await store.sightings("w", NOW, NOW, 100)} == {one.item for one in seen[count:]}
+    await store.close()
+
+
 async def test_a_full_disk_is_told_and_nothing_half_written_stays(tmp_path: Path) -> None:
     """When SQLite can get no more pages, the append fails with advice, and what was there can still be read."""
     store = await SqliteStore.open(str(tmp_path / "state.db"))
     await store.append(JournalEntry("first", NOW, "applied", {}))
-    await store._do(lambda: store._connection.execute("PRAGMA max_page_count = 12"))
+    await store._database.rows("PRAGMA max_page_count = 12")
     with pytest.raises(StoreError, match="full; free space on its disk"):
         await store.append(JournalEntry("large", NOW, "applied", {"filler": "x" * 100_000}))
     assert [line[0].task_id async for line in store.journal()] == ["first"]
@@ -96,8 +161,8 @@ async def test_what_names_no_store_is_a_store_error(url: str) -> None:
 async def test_a_commit_is_on_the_disk_before_it_is_told(tmp_path: Path) -> None:
     """WAL with synchronous FULL (2): a settled claim outlives a loss of power."""
     store = await SqliteStore.open(str(tmp_path / "state.db"))
-    assert await store._do(lambda: store._rows("PRAGMA synchronous", ())) == [(2,)]
-    assert await store._do(lambda: store._rows("PRAGMA journal_mode", ())) == [("wal",)]
+    assert await store._database.rows("PRAGMA synchronous") == [(2,)]
+    assert await store._database.rows("PRAGMA journal_mode") == [("wal",)]
     await store.close()
 
 

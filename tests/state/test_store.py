@@ -1,19 +1,16 @@
-"""The promises of `worker/state/store.py`, asked of every store we ship: SQLite in memory and in a file, and DynamoDB."""
+"""The promises of `worker/state/store.py`, asked of every store we ship; those about windows stand in `test_windows.py`."""
 
 import asyncio
 import itertools
 import random
-import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from aiobotocore.session import get_session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.state.stores import Opened, make_table, reset
 from worker.aws import Accounts
 from worker.model import JournalEntry, ProfileEvent, stable_id
 from worker.settings import Settings
@@ -23,61 +20,6 @@ from worker.state.store import Claim, Store
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 LEASE = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A store, and a way to open what a second process would see of it (the same store where it cannot be shared)."""
-
-    store: Store
-    again: Callable[[], Awaitable[Store]]
-
-
-@pytest.fixture(params=["memory", "file", "dynamodb"])
-async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    if request.param == "memory":
-        store = await open_store("sqlite:///:memory:", None)
-
-        async def same() -> Store:
-            return store
-
-        yield Opened(store, same)
-        await store.close()
-        return
-    others: list[Store] = []
-    if request.param == "file":
-        url, session = f"sqlite:///{tmp_path}/made/on/the/way/state.db", None
-    else:
-        request.getfixturevalue("embedded_aws")
-        url, session = "dynamodb://trailmend", get_session()
-    accounts = Accounts(session, Settings()) if session else None
-    if accounts is not None:
-        await make_table(accounts)
-
-    async def another() -> Store:
-        others.append(await open_store(url, accounts))
-        return others[-1]
-
-    yield Opened(await another(), another)
-    for store in others:
-        await store.close()
-    if accounts is not None:
-        await accounts.__aexit__()
-
-
-async def make_table(accounts: Accounts, name: str = "trailmend") -> None:
-    client = await accounts.client("dynamodb")
-    await client.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
-
-
-@pytest.fixture
-def store(opened: Opened) -> Store:
-    return opened.store
 
 
 def profile_event(number: int, *, seconds: int = 0, profile: str = "web") -> ProfileEvent:
@@ -187,7 +129,7 @@ async def test_order_and_repetition_of_learning_do_not_matter(kind: str, request
             await asyncio.to_thread(reset, endpoint)
         async with Accounts(get_session(), Settings()) as accounts:
             if endpoint is not None:
-                await make_table(accounts)
+                await make_table(await accounts.client("dynamodb"))
             store = await open_store("sqlite:///:memory:" if endpoint is None else "dynamodb://trailmend", accounts)
             known = [profile_event(number, seconds=seconds) for number, seconds in dict(events).items()]
             told = [*known, *known[::2]]
@@ -206,10 +148,6 @@ async def test_order_and_repetition_of_learning_do_not_matter(kind: str, request
         asyncio.run(check(events, cuts, seed))
 
     await asyncio.to_thread(property_holds)
-
-
-def reset(endpoint: str) -> None:
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/_ministack/reset", method="POST"), timeout=30).close()
 
 
 # The journal.
@@ -263,9 +201,9 @@ async def test_pruning_forgets_what_is_old_and_keeps_the_journal(store: Store) -
     await store.claim("running", "a", old, LEASE)
     await store.learn([profile_event(1, seconds=-40 * 86_400), profile_event(2)])
     await store.append(entry(1))
-    assert await store.prune(limit, limit) == {"claims": 2, "profile_events": 1}
+    assert await store.prune(limit, limit, NOW) == {"claims": 2, "profile_events": 1, "sightings": 0}
     assert await store.settled(["old", "old2", "new"]) == {"new"}
     assert await store.recall("111111111111", "web") == [profile_event(2)]
     assert len([line async for line in store.journal()]) == 1
     assert await store.claim("running", "b", old, LEASE) is Claim.BUSY
-    assert await store.prune(limit, limit) == {"claims": 0, "profile_events": 0}
+    assert await store.prune(limit, limit, NOW) == {"claims": 0, "profile_events": 0, "sightings": 0}

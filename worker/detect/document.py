@@ -21,9 +21,9 @@ TAG = "tag:yaml.org,2002:"
 UNAMBIGUOUS = {
     "bool": re.compile(r"true|false", re.IGNORECASE),
     "int": re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII),
-    "float": re.compile(r"[-+]?[0-9]*\.[0-9]*([eE][-+][0-9]+)?", re.ASCII),
+    "float": re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]*[1-9]", re.ASCII),
 }
-"""How an unquoted word or number may be spelt. YAML 1.1 also reads `No` as false, 0123 as 83 and 12:30 as 750."""
+"""How an unquoted word or number may be spelt. YAML 1.1 also reads `No` as false, 0123 as 83, 12:30 as 750 and 1.10 as 1.1."""
 
 Place = str | int
 
@@ -48,6 +48,7 @@ class Document:
         self.faults: list[RuleFault] = []
         self.data: Any = None
         self._node = node
+        self._twice = list(_twice(node))  # before the data are constructed, which writes what is merged (<<) among a mapping's own keys
 
     def line(self, *place: Place) -> int:
         """The line of a part, named by keys and positions, or of the innermost part around it that is there."""
@@ -71,14 +72,8 @@ class Document:
 
     def spelling(self, exact: frozenset[str]) -> None:
         """Faults for keys given twice, of which YAML keeps the last, and, under the keys in `exact`, for ambiguous words and numbers."""
-        for node in _nodes([self._node]):
-            if isinstance(node, yaml.MappingNode):
-                seen: set[str] = set()
-                for key, _ in node.value:
-                    if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != TAG + "merge":
-                        self._fault(key, f"the key '{key.value}' is given twice")
-                    elif isinstance(key, yaml.ScalarNode):
-                        seen.add(key.value)
+        for key in self._twice:
+            self._fault(key, f"the key '{key.value}' is given twice")
         top = self._node.value if isinstance(self._node, yaml.MappingNode) else []
         for node in _nodes([value for key, value in top if key.value in exact]):
             spelt = UNAMBIGUOUS.get(node.tag.removeprefix(TAG)) if isinstance(node, yaml.ScalarNode) else None
@@ -119,6 +114,17 @@ def read(path: str, text: str) -> tuple[tuple[Document, ...], tuple[RuleFault, .
     except (yaml.YAMLError, RecursionError) as fault:
         return tuple(documents), (RuleFault(path, _line(fault, text), f"this is not YAML: {_told(fault)}"),)
     return tuple(documents), ()
+
+
+def _twice(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    """The keys that a mapping had before; of which one YAML would keep the last."""
+    for one in _nodes([node]):
+        seen: set[str] = set()
+        for key, _ in one.value if isinstance(one, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.tag != TAG + "merge":
+                if key.value in seen:
+                    yield key
+                seen.add(key.value)
 
 
 def _line(fault: Exception, text: str) -> int | None:

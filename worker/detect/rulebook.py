@@ -1,39 +1,23 @@
-"""The rulebook: every rule, indexed by the event source, name and type of identity it demands.
+"""The rulebook: every rule, indexed by the event source, name and type of identity it demands, and what watches them together.
 
-In go folders of rule files, out comes one frozen `Rulebook` or one `RuleFaults` with everything that is wrong with them; reading
-the folders is the only I/O here. A record is then asked of only those rules that its eventSource, eventName and userIdentity.type could satisfy, with the
-same answer as if it were asked of all. A newcomer adds a rule as a YAML file in `rules/` or in a folder of their own: docs/rules.md.
+A record is asked of only those rules that its eventSource, eventName and userIdentity.type could satisfy, with the same answer as if it
+were asked of all. What a rule found is then a finding, unless a suppression speaks against it or it serves correlations alone, and a
+hit for the correlations that watch it. A newcomer adds a rule as a YAML file in `rules/` or in a folder of their own: docs/rules.md.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
-from worker.detect import rulefile
+from worker.detect import suppression
+from worker.detect.correlation import Correlation
 from worker.detect.demands import ANYTHING, Demand, interest
-from worker.detect.document import RuleFault
-from worker.detect.rulefile import CompiledRule, Sample
+from worker.detect.rulefile import CompiledRule
 from worker.detect.subject import actor_of, subject_of
-from worker.model import Finding, Interest, Record
-
-__all__ = ["SHIPPED", "CompiledRule", "Matches", "RuleError", "RuleFault", "RuleFaults", "Rulebook", "Sample", "index", "load"]
-
-SHIPPED = Path(__file__).parent / "rules"
-"""The rules that come with the program."""
-
-SUFFIXES = (".yml", ".yaml")
-
-
-class RuleFaults(ValueError):  # noqa: N818  # it carries faults, all of them at once
-    """Rules cannot be loaded. `faults` has each thing wrong, in the order of the files and their lines."""
-
-    def __init__(self, faults: tuple[RuleFault, ...]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = faults
+from worker.detect.suppression import Suppression
+from worker.model import Finding, Interest, Occurrence, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +30,78 @@ class RuleError:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What the rules say of one record: findings in the order of the rules, and the rules that could not say."""
+    """What the rules say of one record: findings in the order of the rules, and the rules that could not say.
+
+    `hits` are the ids of the rules that matched and that a correlation watches, told by themselves or not.
+    """
 
     findings: tuple[Finding, ...] = ()
     errors: tuple[RuleError, ...] = ()
+    hits: tuple[str, ...] = ()
+    suppressed: tuple[tuple[Finding, Suppression], ...] = ()
+
+
+NO_MATCH = Matches()
+
+
+def keep(found: dict[str, Matches], occurrence: Occurrence, matches: Matches) -> None:
+    """Keep what an occurrence is, under its id: one that is told rather than one that is suppressed."""
+    before = found.get(occurrence.id)
+    if before is None or (before.suppressed and not matches.suppressed):
+        found[occurrence.id] = matches
 
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """Rules in a stable order. `interest` is what records must be built for; `unindexed` are the rules that every record is asked of."""
+    """Rules in a stable order; correlations, those that others watch first. `interest` is what records must be built for.
+
+    `unindexed` are the rules that every record is asked of, `silent` the ids of those that only serve correlations (whose `generate` says no).
+    """
 
     rules: tuple[CompiledRule, ...]
+    correlations: tuple[Correlation, ...]
+    suppressions: tuple[Suppression, ...]
     interest: Interest
     unindexed: tuple[CompiledRule, ...]
+    silent: frozenset[str]
+    watching: Mapping[str, tuple[Correlation, ...]] = field(repr=False)
     positions: Mapping[Demand, tuple[int, ...]] = field(repr=False)
 
     def match(self, record: Record) -> Matches:
         """What the rules say of a record. Never raises: a rule that does is among the errors and spoils no other."""
-        findings: list[Finding] = []
+        found: list[Finding] = []
         errors: list[RuleError] = []
         for compiled in self.candidates(record):
             rule = compiled.rule
             try:
                 if compiled.matches(record.event):
-                    findings.append(Finding(rule, record, actor_of(record), subject_of(record)))
+                    found.append(Finding(rule, record, actor_of(record), subject_of(record)))
             except Exception as error:  # noqa: BLE001  # whatever it is, it is this rule's alone
                 errors.append(RuleError(rule.id, f"{type(error).__name__}: {error}"))
-        return Matches(tuple(findings), tuple(errors))
+        return self._sorted(found, tuple(errors)) if found or errors else NO_MATCH
+
+    def correlated(self, correlation: Correlation, occurrence: Occurrence) -> Matches:
+        """What an occurrence is: a finding of its last record and whoever acted in it, and a hit for the correlations that watch this one."""
+        record = occurrence.sightings[-1].record
+        return self._sorted([Finding(correlation.rule, record, actor_of(record), subject_of(record), occurrence)])
+
+    def every_end(self, correlation: Correlation) -> bool:
+        """Whether every end of a span matters and not the first alone: to what watches the correlation, or to suppressions.
+
+        A suppression speaks against an occurrence only if it does against all its events, so it may let the next end through.
+        """
+        rule = correlation.rule.id
+        return rule in self.watching or any(one.rules is None or rule in one.rules for one in self.suppressions)
+
+    def _sorted(self, found: list[Finding], errors: tuple[RuleError, ...] = ()) -> Matches:
+        against = [suppression.first(self.suppressions, finding) for finding in found]
+        free = [finding for finding, one in zip(found, against, strict=True) if one is None]
+        return Matches(
+            findings=tuple(finding for finding in free if finding.rule.id not in self.silent),
+            errors=errors,
+            hits=tuple(finding.rule.id for finding in free if finding.rule.id in self.watching),
+            suppressed=tuple((finding, one) for finding, one in zip(found, against, strict=True) if one is not None),
+        )
 
     def candidates(self, record: Record) -> Iterator[CompiledRule]:
         """The rules that may match a record, in order: those its source, name and identity satisfy, or all where one is no text."""
@@ -86,70 +115,24 @@ class Rulebook:
         return (self.rules[position] for position in sorted({position for positions in found for position in positions}))
 
 
-def load(folders: Sequence[Path], *, shipped: bool = True) -> Rulebook:
-    """Every rule in the folders (and files), recursively, after the shipped ones.
-
-    A file reached twice is read once. Hidden files and folders are passed over: a mounted ConfigMap holds each rule a second time
-    in one. Raises `RuleFaults` with every fault of every file.
-    """
-    rules: list[CompiledRule] = []
-    faults: list[RuleFault] = []
-    for path in _files([SHIPPED, *folders] if shipped else folders, faults):
-        try:
-            text = path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as fault:
-            faults.append(RuleFault(str(path), None, f"this file cannot be read: {fault}"))
-            continue
-        read, wrong = rulefile.read(str(path), text)
-        rules += read
-        faults += wrong
-    first: dict[str, CompiledRule] = {}
-    for rule in rules:
-        other = first.setdefault(rule.rule.id, rule)
-        if other is not rule:
-            faults.append(RuleFault(rule.path, rule.line, f"its id {rule.rule.id} is also that of {other.path}:{other.line}"))
-    if faults:
-        raise RuleFaults(tuple(sorted(faults, key=lambda fault: (fault.path, fault.line or 0, fault.text))))
-    return index(rules)
-
-
-def index(rules: Iterable[CompiledRule]) -> Rulebook:
-    """The rulebook of some rules, in their order."""
-    rules = tuple(rules)
+def index(rules: Iterable[CompiledRule], correlations: Iterable[Correlation] = (), suppressions: Iterable[Suppression] = ()) -> Rulebook:
+    """The rulebook of some rules, in their order; correlations come with those that others watch first."""
+    rules, correlations = tuple(rules), tuple(correlations)
     positions: dict[Demand, list[int]] = {}
     for position, rule in enumerate(rules):
         for demand in rule.demands:
             positions.setdefault(demand, []).append(position)
+    watching: dict[str, list[Correlation]] = {}
+    for one in correlations:
+        for watched in dict.fromkeys(one.rules):
+            watching.setdefault(watched, []).append(one)
     return Rulebook(
         rules=rules,
+        correlations=correlations,
+        suppressions=tuple(suppressions),
         interest=interest(rule.demands for rule in rules),
         unindexed=tuple(rule for rule in rules if ANYTHING in rule.demands),
+        silent=frozenset(watched for watched, by in watching.items() if not any(one.generate for one in by)),
+        watching={watched: tuple(by) for watched, by in watching.items()},
         positions={demand: tuple(places) for demand, places in positions.items()},
     )
-
-
-def _files(folders: Iterable[Path], faults: list[RuleFault]) -> Iterator[Path]:
-    """Every rule file once, each folder's in the order of their names."""
-    seen: set[Path] = set()
-    for folder in folders:
-        if folder.is_file():
-            found = [folder]
-        elif folder.is_dir():
-            found = sorted(_walk(folder, faults))
-        else:
-            faults.append(RuleFault(str(folder), None, "there is no such file or folder"))
-            continue
-        for path in found:
-            real = path.resolve()
-            if real not in seen:
-                seen.add(real)
-                yield path
-
-
-def _walk(folder: Path, faults: list[RuleFault]) -> Iterator[Path]:
-    def unreadable(fault: OSError) -> None:
-        faults.append(RuleFault(str(fault.filename), None, f"this folder cannot be read: {fault.strerror}"))
-
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in names if name.endswith(SUFFIXES) and not name.startswith("."))

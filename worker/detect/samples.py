@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.detect.rulebook import CompiledRule, Rulebook, Sample
+from worker.detect.correlation import Correlation
+from worker.detect.heading import Sample
+from worker.detect.offline import findings
+from worker.detect.rulebook import Rulebook
+from worker.detect.rulefile import CompiledRule
 from worker.model import Origin, Record
 
 
@@ -16,7 +20,7 @@ from worker.model import Origin, Record
 class SampleResult:
     """What became of one sample; `text` says what went wrong, and is None when nothing did."""
 
-    rule: CompiledRule
+    rule: CompiledRule | Correlation
     sample: Sample
     text: str | None = None
 
@@ -27,15 +31,19 @@ class SampleResult:
 
 def run(rulebook: Rulebook) -> tuple[SampleResult, ...]:
     """Run every sample, in the order of rules and samples. Never raises."""
-    return tuple(SampleResult(rule, sample, _wrong(rulebook, rule, sample)) for rule in rulebook.rules for sample in rule.samples)
+    every: list[CompiledRule | Correlation] = [*rulebook.rules, *rulebook.correlations]
+    return tuple(SampleResult(rule, sample, _wrong(rulebook, rule, sample)) for rule in every for sample in rule.samples)
 
 
-def _wrong(rulebook: Rulebook, rule: CompiledRule, sample: Sample) -> str | None:
-    matches = rulebook.match(Record(sample.event, Origin(path=rule.path)))
-    for error in matches.errors:
-        if error.rule_id == rule.rule.id:
-            return f"the rule raised {error.text}"
-    matched = any(finding.rule.id == rule.rule.id for finding in matches.findings)
+def _wrong(rulebook: Rulebook, rule: CompiledRule | Correlation, sample: Sample) -> str | None:
+    records = [Record(event, Origin(path=rule.path)) for event in sample.events]
+    if isinstance(rule, CompiledRule):
+        try:
+            matched = any(one is rule and one.matches(record.event) for record in records for one in rulebook.candidates(record))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this rule's alone
+            return f"the rule raised {type(error).__name__}: {error}"
+    else:
+        matched = any(finding.rule.id == rule.rule.id for finding in findings(rulebook, records))
     if matched == sample.match:
         return None
     return "the rule matches, and should not" if matched else "the rule does not match, and should"

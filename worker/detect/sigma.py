@@ -4,50 +4,79 @@ In goes a rule as pySigma parsed it, out comes a `Matcher`: a closure over plain
 event sources and names that it demands. No object of pySigma is touched while matching. What cannot be evaluated exactly is refused
 here with `UnsupportedError`, never evaluated nearly. Sigma's rules: https://sigmahq.io/sigma-specification/specification/sigma-rules-specification.html
 
-How a field is looked up stands in `fields.py`, what a value means in `values.py`. Here: AND, OR, NOT, keywords, and the tests that concern
-a field as a whole. A field holds a value when any of the values found under it does, or any element of one that is a list; so a
+How a field is looked up stands in `fields.py`, what a value means in `values.py`, what `expand` makes of it in `expansion.py`. Here: AND, OR, NOT,
+keywords, and the tests that concern a field as a whole. A field holds a value when any of the values found under it does, or any element of one that is a list; so a
 negation over a missing field is true. `null` holds for a missing member, for null, and for a list with a null in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sigma.conditions import (
     ConditionAND,
     ConditionFieldEqualsValueExpression,
+    ConditionIdentifier,
     ConditionNOT,
     ConditionOR,
     ConditionValueExpression,
 )
-from sigma.modifiers import SigmaCaseSensitiveModifier, SigmaEndswithModifier, SigmaFieldReferenceModifier, SigmaStartswithModifier
-from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaRule
+from sigma.exceptions import SigmaError
+from sigma.modifiers import (
+    SigmaBase64Modifier,
+    SigmaBase64OffsetModifier,
+    SigmaCaseSensitiveModifier,
+    SigmaEndswithModifier,
+    SigmaFieldReferenceModifier,
+    SigmaStartswithModifier,
+    SigmaUTF16Modifier,
+    SigmaWideModifier,
+    modifier_mapping,
+)
+from sigma.rule import SigmaDetection, SigmaDetectionItem, SigmaDetections
 from sigma.types import (
+    SigmaBool,
     SigmaCasedString,
     SigmaExists,
     SigmaExpansion,
     SigmaFieldReference,
     SigmaNull,
     SigmaNumber,
+    SigmaString,
     SigmaTimestampPart,
     SigmaType,
 )
 
 from worker.detect.demands import NOTHING, Demands, both, either, literal
+from worker.detect.expansion import expanded, expanded_item
+from worker.detect.explanation import ANYWHERE, Claim, Junction, Node, Word
 from worker.detect.fields import Event, Reader, elements, fold, leaves, reader, text_of
-from worker.detect.values import Test, UnsupportedError, keyword, test, whole
+from worker.detect.values import ANY_TEXT, Test, UnsupportedError, keyword, test, whole
+from worker.detect.wording import words
+
+# The specification's own name for what pySigma knows as `wide` alone.
+modifier_mapping.setdefault("utf16le", SigmaWideModifier)
 
 Predicate = Callable[[Event], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """What a rule's conditions became: whether an event matches, and what every event that does is bound to have."""
+    """What a rule's conditions became: whether an event matches, and the same as a tree that can be read.
+
+    `filters` are the Sigma filters that stand in the tree, by title and place.
+    """
 
     matches: Predicate
-    demands: Demands
+    tree: Node
+    filters: tuple[str, ...] = ()
+
+    @property
+    def demands(self) -> Demands:
+        """What every event that matches is bound to have."""
+        return self.tree.demands
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +88,31 @@ class ItemFault:
     text: str
 
 
-def compile_rule(rule: SigmaRule) -> Matcher:
-    """The rule's conditions, joined by OR when there are several. Raises `UnsupportedError`, and pySigma's errors for a bad condition."""
-    return _or([_matcher(condition.parsed) for condition in rule.detection.parsed_condition])
+def compile_detections(detections: SigmaDetections, placeholders: Mapping[str, tuple[str, ...]]) -> Matcher:
+    """The conditions, joined by OR when there are several. Raises `UnsupportedError`, and pySigma's errors for a bad condition."""
+    return _or([_matcher(condition.parsed) for condition in expanded(detections, placeholders).parsed_condition])
 
 
-def item_faults(rule: SigmaRule) -> Iterator[ItemFault]:
-    """Everything in the rule's detections that `compile_rule` would refuse, used by a condition or not."""
-    for name, detection in rule.detection.detections.items():
+def both_match(matchers: Sequence[Matcher]) -> Matcher:
+    """What matches when all of them do."""
+    joined = _and(list(matchers))
+    return Matcher(joined.matches, joined.tree, tuple(name for one in matchers for name in one.filters))
+
+
+def as_filter(matcher: Matcher, name: str) -> Matcher:
+    """The matcher of a Sigma filter, told by its name wherever it stands."""
+    return Matcher(matcher.matches, replace(matcher.tree, name=name), (name,))
+
+
+def item_faults(detections: SigmaDetections, placeholders: Mapping[str, tuple[str, ...]]) -> Iterator[ItemFault]:
+    """Everything in the searches that `compile_detections` would refuse, used by a condition or not."""
+    for name, detection in detections.detections.items():
         for item in _items(detection):
             try:
                 _check(item)
-                for value in item.value:
+                for value in expanded_item(item, placeholders).value:
                     _keyword(value) if item.field is None else _field(item.field, value)
-            except UnsupportedError as fault:
+            except (UnsupportedError, SigmaError) as fault:
                 yield ItemFault(name, item.field, str(fault))
 
 
@@ -93,6 +133,8 @@ def _check(item: SigmaDetectionItem) -> None:
             raise UnsupportedError("startswith and endswith need a field: an event as a whole has no beginning")
     if SigmaCaseSensitiveModifier in item.modifiers and SigmaFieldReferenceModifier in item.modifiers:
         raise UnsupportedError("fieldref compares without regard to case, so it cannot go with cased")
+    if SigmaUTF16Modifier in item.modifiers and not {SigmaBase64Modifier, SigmaBase64OffsetModifier} & set(item.modifiers):
+        raise UnsupportedError("utf16 puts a byte order mark before the text, which no text holds: go on with base64 or base64offset")
     if any(isinstance(value, SigmaTimestampPart) for value in item.value):
         for value in item.original_value or ():
             if isinstance(value, SigmaNumber) and isinstance(value.number, float):
@@ -103,6 +145,19 @@ def _check(item: SigmaDetectionItem) -> None:
 
 
 def _matcher(node: Any) -> Matcher:
+    matcher, search = _joined(node), _search(node)
+    return matcher if search is None else Matcher(matcher.matches, replace(matcher.tree, name=search))
+
+
+def _search(node: Any) -> str | None:
+    """The name of the search that a node of the condition is the whole of."""
+    around = node.parent
+    while isinstance(around, (SigmaDetection, SigmaDetectionItem)):
+        around = around.parent
+    return around.identifier if isinstance(around, ConditionIdentifier) else None
+
+
+def _joined(node: Any) -> Matcher:
     if isinstance(node, ConditionAND):
         return _and([_matcher(part) for part in node.args])
     if isinstance(node, ConditionOR):
@@ -117,6 +172,8 @@ def _matcher(node: Any) -> Matcher:
 
 
 def _and(parts: list[Matcher]) -> Matcher:
+    if len(parts) == 1:
+        return parts[0]
     tests = tuple(part.matches for part in parts)
 
     def matches(event: Event) -> bool:
@@ -125,10 +182,12 @@ def _and(parts: list[Matcher]) -> Matcher:
                 return False
         return True
 
-    return Matcher(tests[0] if len(tests) == 1 else matches, both(part.demands for part in parts))
+    return Matcher(matches, Junction(Word.AND, _flat(Word.AND, parts), both(part.demands for part in parts)))
 
 
 def _or(parts: list[Matcher]) -> Matcher:
+    if len(parts) == 1:
+        return parts[0]
     tests = tuple(part.matches for part in parts)
 
     def matches(event: Event) -> bool:
@@ -137,25 +196,39 @@ def _or(parts: list[Matcher]) -> Matcher:
                 return True
         return False
 
-    return Matcher(tests[0] if len(tests) == 1 else matches, either(part.demands for part in parts))
+    return Matcher(matches, Junction(Word.OR, _flat(Word.OR, parts), either(part.demands for part in parts)))
+
+
+def _flat(word: Word, parts: list[Matcher]) -> tuple[Node, ...]:
+    """The trees of some parts; one that joins its own with the same word, and has no name, gives those."""
+    trees = [part.tree for part in parts]
+    return tuple(
+        one for tree in trees for one in (tree.parts if isinstance(tree, Junction) and tree.word is word and tree.name is None else (tree,))
+    )
 
 
 def _not(part: Matcher) -> Matcher:
     matches = part.matches
-    return Matcher(lambda event: not matches(event), NOTHING)
+    return Matcher(lambda event: not matches(event), Junction(Word.NOT, (part.tree,), NOTHING))
 
 
 def _alternatives(node: ConditionOR) -> Iterator[Matcher]:
     """An OR's parts, with all whole-text alternatives of one field as a single look into a set: the long lists that rules are made of."""
-    choices: dict[str, set[str]] = {}
+    choices: dict[str, dict[str, str]] = {}
     for part in node.args:
         text = whole(part.value) if isinstance(part, ConditionFieldEqualsValueExpression) else None
         if text is None or not isinstance(part, ConditionFieldEqualsValueExpression) or isinstance(part.value, SigmaCasedString):
             yield _matcher(part)
         else:
-            choices.setdefault(part.field, set()).add(text)
+            choices.setdefault(part.field, {}).setdefault(text, words(part.value)[1])
     for field, texts in choices.items():
-        yield Matcher(_any_value(reader(field), _one_of(frozenset(texts))), either(literal(field, text) for text in texts))
+        demands = either(literal(field, text) for text in texts)
+        yield _claim(field, "=", tuple(texts.values()), _any_value(reader(field), _one_of(frozenset(texts))), demands)
+
+
+def _claim(field: str | None, asks: str, values: tuple[str, ...], matches: Predicate, demands: Demands = NOTHING, *others: str) -> Matcher:
+    """The matcher of one test. `others` are the fields it looks at beside its own."""
+    return Matcher(matches, Claim(field, asks, values, matches, demands, tuple((one, reader(one)) for one in (field, *others) if one)))
 
 
 def _one_of(texts: frozenset[str]) -> Test:
@@ -173,15 +246,16 @@ def _field(field: str, value: SigmaType) -> Matcher:
     read = reader(field)
     if isinstance(value, SigmaExpansion):
         return _or([_field(field, part) for part in value.values])
+    asks, text = words(value)
     if isinstance(value, SigmaNull):
-        return Matcher(_null(read), NOTHING)
+        return _claim(field, asks, (), _null(read))
     if isinstance(value, SigmaExists):
         wanted = value.exists
-        return Matcher(lambda event: bool(read(event)) is wanted, NOTHING)
+        return _claim(field, asks, (), lambda event: bool(read(event)) is wanted)
     if isinstance(value, SigmaFieldReference):
-        return Matcher(_reference(read, value), NOTHING)
-    text = whole(value)
-    return Matcher(_any_value(read, test(value)), NOTHING if text is None else literal(field, text))
+        return _claim(field, asks, (text,), _reference(read, value), NOTHING, value.field)
+    folded = whole(value)
+    return _claim(field, asks, (text,), _any_value(read, test(value)), NOTHING if folded is None else literal(field, folded))
 
 
 def _any_value(read: Reader, holds: Test) -> Predicate:
@@ -226,5 +300,14 @@ def _texts(values: list[Any]) -> set[str]:
 
 
 def _keyword(value: SigmaType) -> Matcher:
+    if isinstance(value, SigmaExpansion):
+        return _or([_keyword(part) for part in value.values])
     holds = keyword(value)
-    return Matcher(lambda event: any(map(holds, leaves(event))), NOTHING)
+    asks, text = words(ANY_TEXT + value + ANY_TEXT if isinstance(value, SigmaString) else value)
+    if isinstance(value, (SigmaNumber, SigmaBool)):
+        asks = "contains"
+
+    def matches(event: Event) -> bool:
+        return any(map(holds, leaves(event)))
+
+    return Matcher(matches, Claim(None, asks, (text,), matches, NOTHING, ((ANYWHERE, lambda event: list(filter(holds, leaves(event)))),)))

@@ -27,7 +27,6 @@ from sigma.types import (
     SigmaCasedString,
     SigmaCIDRExpression,
     SigmaCompareExpression,
-    SigmaExpansion,
     SigmaNumber,
     SigmaRegularExpression,
     SigmaRegularExpressionFlag,
@@ -103,9 +102,6 @@ def keyword(value: SigmaType) -> Test:
         return _string(ANY_TEXT + SigmaString(str(_exact(value)) if isinstance(value, SigmaNumber) else str(value).lower()) + ANY_TEXT)
     if isinstance(value, (SigmaRegularExpression, SigmaCIDRExpression)):
         return test(value)
-    if isinstance(value, SigmaExpansion):
-        tests = [keyword(part) for part in value.values]
-        return lambda leaf: any(one(leaf) for one in tests)
     raise UnsupportedError(f"values of the kind {type(value).__name__} need a field")
 
 
@@ -123,8 +119,7 @@ def _string(value: SigmaString) -> Test:
     cased = isinstance(value, SigmaCasedString)
     parts: list[str | SpecialChars] = []
     for part in value.s:
-        if isinstance(part, Placeholder):
-            raise UnsupportedError(f"the placeholder %{part.name}% is not supported: write its values out")
+        assert not isinstance(part, Placeholder), "expansion.py leaves none"
         parts.append(part if cased or isinstance(part, SpecialChars) else fold(part))
     fits = _glob(parts)
     searches = bool(parts) and parts[0] is ANY_TEXT and parts[-1] is ANY_TEXT
@@ -179,9 +174,13 @@ def _glob(parts: list[str | SpecialChars]) -> TextTest:
     return fits
 
 
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False  # whoever wrote the pattern is told by the fault, with file and line
+
+
 def _search(pattern: str) -> TextTest:
     try:
-        compiled = re2.compile(pattern)
+        compiled = re2.compile(pattern, _OPTIONS)
     except re2.error as fault:
         raise UnsupportedError(f"RE2 does not accept the regular expression '{pattern}': {_told(fault)}") from None
     # Half surrogates, which JSON can spell and UTF-8 cannot, become a question mark; bytes spare RE2 the counting of characters.
@@ -189,8 +188,6 @@ def _search(pattern: str) -> TextTest:
 
 
 def _regex(value: SigmaRegularExpression) -> Test:
-    if any(isinstance(part, Placeholder) for part in value.regexp.s):
-        raise UnsupportedError("placeholders are not supported: write their values out")
     flags = "".join(sorted(FLAGS[flag] for flag in value.flags))
     found = _search((f"(?{flags})" if flags else "") + str(value.regexp))
 

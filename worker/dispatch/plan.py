@@ -7,12 +7,16 @@ named ends as a `Task` or as a `Withheld` with its reason, so that whoever is on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker.model import EnrichedFinding, FactStatus, Target, Task, Withheld
+from worker.model import EnrichedFinding, FactStatus, Target, Task, Withheld, is_dry_run
 
+ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+LONGEST_NAME = 128
+"""Characters of any name in IAM. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
 MOST_INSTANCES = 200
 """Instances named in a task, so that it fits a message. The executor looks again anyway."""
 
@@ -42,14 +46,19 @@ def _plan_one(action: str, found: EnrichedFinding) -> Task | Withheld:
     planner = PLANNERS.get(action)
     if planner is None:
         return Withheld(action, "unknown-action", f"there is no action of this name; there are {', '.join(PLANNERS)}")
-    if found.finding.record.error_code is not None:
-        return Withheld(action, "denied", f"the call failed with {found.finding.record.error_code}, so nothing changed")
+    error_code = found.finding.record.error_code
+    if is_dry_run(error_code):
+        return Withheld(action, "dry-run", "it was a dry run: nothing was changed")
+    if error_code is not None:
+        return Withheld(action, "denied", f"the call failed with {error_code}, so nothing changed")
     authorised = found.value("authorised")
     if isinstance(authorised, Mapping) and authorised.get("authorised") is True:
         return Withheld(action, "authorised", f"the caller is authorised: {authorised.get('because')}")
     answer = planner(found)
     if isinstance(answer, tuple):
         target, params = answer
+        if ACCOUNT.fullmatch(target.account) is None or len(target.name) > LONGEST_NAME:
+            return Withheld(action, "unknown-target", "the record's account or name is none that AWS gives")
         return Task(action, target, params, found)
     cause, reason = answer.cause, answer.reason
     return Withheld(action, cause, reason)

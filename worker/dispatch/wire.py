@@ -1,6 +1,6 @@
 """Findings and tasks as JSON: pure. The schemas in `schemas/` say the same, and a test holds them together.
 
-Times are RFC 3339 in UTC. Everything from a record is data and may hold anything.
+Times are RFC 3339 in UTC. Everything from a record is data and may hold anything: what is long is cut, so that a message stays one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any
 import orjson
 
 from worker.dispatch.plan import Plan
-from worker.model import EnrichedFinding, Fact, Finding, Task
+from worker.model import EnrichedFinding, Fact, Finding, Occurrence, Sighting, Task
 
 TASK_SCHEMA = "trailmend.task/1"
 FINDING_SCHEMA = "trailmend.finding/1"
 MOST_CHARACTERS = 2048
 """Of one text of a record; ARNs and names are shorter."""
+MOST_EVENTS = 50
+MOST_EVENT_CHARACTERS = 512
+MOST_EVENTS_BYTES = 64 * 1024
+"""What is told of the events of a correlation: the last ones, and as many as fit. Their number is told whole."""
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -30,15 +34,21 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def finding_as_dict(found: EnrichedFinding, plan: Plan) -> dict[str, Any]:
-    """A finding with its facts, and what is and is not asked of the executor."""
+    """A finding with its facts, and what is and is not asked of the executor.
+
+    `rule.level` is what the rule says, `level` what the `circumstances` leave of it. `correlation` is null where one record made the finding.
+    """
     finding = found.finding
     return {
         "schema": FINDING_SCHEMA,
         **_core(finding),
+        "level": found.level.value,
+        "circumstances": list(found.circumstances),
         "object": finding.record.origin.as_dict(),
+        "correlation": None if finding.occurrence is None else _correlation(finding.occurrence),
         "facts": {name: _fact(fact) for name, fact in sorted(found.facts.items())},
         "tasks": [{"id": task.id, "action": task.action, "target": asdict(task.target)} for task in plan.tasks],
-        "withheld": [asdict(one) for one in plan.withheld],
+        "withheld": _clipped([asdict(one) for one in plan.withheld]),
     }
 
 
@@ -71,7 +81,7 @@ def _core(finding: Finding) -> dict[str, Any]:
                 "id": record.text("eventID"),
                 "name": record.name,
                 "source": record.source,
-                "time": None if record.time is None else record.time.isoformat().replace("+00:00", "Z"),
+                "time": None if record.time is None else _stamp(record.time),
                 "region": record.region,
                 "account": record.account,
                 "error_code": record.error_code,
@@ -84,20 +94,68 @@ def _core(finding: Finding) -> dict[str, Any]:
     return told
 
 
-def _clipped(value: Any) -> Any:
-    """The same with no text longer than `MOST_CHARACTERS`: a user agent of 200 KB must not keep a finding off its queue."""
+def _correlation(occurrence: Occurrence) -> dict[str, Any]:
+    items: dict[str, list[Sighting]] = {}
+    for one in occurrence.sightings:
+        # The event that completed it stands last, whichever rule saw it first.
+        items[one.item] = [*items.pop(one.item, ()), one]
+    events: list[dict[str, Any]] = []
+    left = MOST_EVENTS_BYTES
+    for seen in list(items.values())[: -MOST_EVENTS - 1 : -1]:
+        event = _event(seen)
+        left -= len(orjson.dumps(event, default=str))
+        if events and left < 0:
+            break
+        events.append(event)
+    return {
+        "group": _clipped(dict(occurrence.group)),
+        "since": _stamp(occurrence.sightings[0].time),
+        "until": _stamp(occurrence.sightings[-1].time),
+        "count": len(items),
+        "events": events[::-1],
+    }
+
+
+def _event(seen: list[Sighting]) -> dict[str, Any]:
+    """One event that a correlation counted, and the rules or correlations that saw it."""
+    last = seen[-1]
+    record = last.record
+    told: dict[str, Any] = _clipped(
+        {
+            "rules": list(dict.fromkeys(one.rule for one in seen)),
+            "id": record.text("eventID"),
+            "name": record.name,
+            "source": record.source,
+            "time": _stamp(last.time),
+            "account": record.account,
+            "error_code": record.error_code,
+            "actor": record.text("userIdentity", "arn") or record.text("userIdentity", "invokedBy"),
+        },
+        MOST_EVENT_CHARACTERS,
+    )
+    return {**told, "object": record.origin.as_dict()}
+
+
+def _stamp(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def _clipped(value: Any, most: int = MOST_CHARACTERS) -> Any:
+    """The same with no text longer than `most`: a user agent of 200 KB must not keep a finding off its queue."""
     if isinstance(value, str):
-        return value if len(value) <= MOST_CHARACTERS else f"{value[:MOST_CHARACTERS]}… ({len(value)} characters)"
+        return value if len(value) <= most else f"{value[:most]}… ({len(value)} characters)"
     if isinstance(value, Mapping):
-        return {name: _clipped(one) for name, one in value.items()}
+        return {_clipped(name, most): _clipped(one, most) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clipped(one, most) for one in value]
     return value
 
 
 def _fact(fact: Fact) -> Mapping[str, Any]:
     return {
-        "value": fact.value,
+        "value": _clipped(fact.value),
         "status": fact.status.value,
         "observed_at": fact.observed_at.isoformat(),
         "source": fact.source.value,
-        "reason": fact.reason,
+        "reason": _clipped(fact.reason),
     }

@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from worker.enrich.fact import ACCOUNT, IAM_NAME, Call, Case, FactKind, stamp, tags_of
+from worker.glob import Glob
 from worker.model import Fact, FactSource, Finding
 from worker.settings import Settings
 
 LIFETIME_SECONDS = 60.0
-SERVICE_LINKED = ":role/aws-service-role/"
-"""Only AWS services can make and assume roles under this path (IAM User Guide, service-linked roles)."""
+SERVICE_LINKED = Glob("arn:*:iam::*:role/aws-service-role/*", cased=True)
+"""Only AWS services can make and assume roles under this path. As a pattern, because a path elsewhere may hold these words too.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/using-service-linked-roles.html
+"""
 
 
 async def _learn(case: Case) -> Fact:
@@ -37,7 +40,7 @@ async def _learn(case: Case) -> Fact:
         "path": role.get("Path"),
         "created": stamp(role.get("CreateDate")),
         "trust": [_trusted(statement) for statement in _listed(_member(role.get("AssumeRolePolicyDocument"), "Statement"))],
-        "service_linked": SERVICE_LINKED in str(role.get("Arn")),
+        "service_linked": SERVICE_LINKED.fits(role.get("Arn")),
         "permissions_boundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
         "tags": tags_of(role.get("Tags")),
         "last_used": stamp(last.get("LastUsedDate")),

@@ -2,13 +2,13 @@
 
 They judge from the event, the settings and other facts, and ask AWS nothing themselves. What the caller writes is never taken for more
 than the caller's word: a user agent is shown and authorises nobody, and `documented` says that a change is named, not that it was approved.
+What a correlation found is authorised or documented only where every one of its events is: one honest call among them excuses nobody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 import re2
@@ -17,9 +17,11 @@ from worker.enrich.fact import Case, FactKind
 from worker.enrich.lives import DELETE
 from worker.enrich.profile import about_profile, principal_of
 from worker.enrich.role import SERVICE_LINKED
-from worker.model import Actor, Fact, FactSource, FactStatus, Finding
+from worker.glob import Glob
+from worker.model import Actor, Fact, FactSource, FactStatus, Finding, Record
 from worker.settings import Settings
 
+SERVICE = ".amazonaws.com"
 IAC_AGENTS = (
     ("opentofu", "OpenTofu"),
     ("terraform", "Terraform"),
@@ -36,27 +38,57 @@ MOST_SEARCHED = 2048
 
 async def _authorised(case: Case) -> Fact:
     finding = case.finding
-    source, authorised, because = judge_authority(finding.actor, case.settings)
+    judged = [judge_authority(actor, case.settings, record.text("userIdentity", "invokedBy")) for actor, record in _deeds(finding)]
+    source, authorised, because = next((one for one in judged if not one[1]), judged[0])
     value = {"authorised": authorised, "because": because, "iac_agent": iac_agent(finding.actor.user_agent)}
     return AUTHORISED.known(value, finding.record.time or case.clock(), source=source)
 
 
-def judge_authority(actor: Actor, settings: Settings) -> tuple[FactSource, bool, str]:
-    """Whether this caller may do such things: learnt from what, the verdict, and why in words."""
+def judge_authority(actor: Actor, settings: Settings, invoked_by: str | None = None) -> tuple[FactSource, bool, str]:
+    """Whether this caller may do such things: learnt from what, the verdict, and why in words.
+
+    An AWS service that acts by itself may: as AWSService, through its service-linked role, or in an event that names the service and no
+    identity at all. One that passes on somebody's call (`invoked_by`, as CloudFormation does) acts for whoever is named.
+    """
     if actor.type == "AWSService":
-        return FactSource.EVENT, True, "an AWS service made the call on its own behalf"
-    if actor.issuer_arn is not None and SERVICE_LINKED in actor.issuer_arn:
+        return FactSource.EVENT, True, f"{invoked_by or 'an AWS service'} made the call on its own behalf"
+    if SERVICE_LINKED.fits(actor.issuer_arn):
         return FactSource.EVENT, True, f"{actor.issuer_arn} is a service-linked role, which only its AWS service can assume"
     names = [arn for arn in (actor.issuer_arn, actor.arn) if arn is not None]
+    nobody = actor.type == "Unknown" and not names and actor.name is None and actor.access_key_id is None
+    if nobody and invoked_by is not None and invoked_by.endswith(SERVICE):
+        return FactSource.EVENT, True, f"{invoked_by} made the event on its own behalf"
     for pattern in settings.authorized_principals:
+        glob = Glob(pattern, cased=True)
         for name in names:
-            if fnmatchcase(name, pattern):
+            if glob.fits(name):
                 return FactSource.SETTINGS, True, f"{name} matches {pattern} of TRAILMEND_AUTHORIZED_PRINCIPALS"
     if not settings.authorized_principals:
         return FactSource.SETTINGS, False, "TRAILMEND_AUTHORIZED_PRINCIPALS names nobody"
     if not names:
         return FactSource.SETTINGS, False, "the event names no principal"
     return FactSource.SETTINGS, False, f"{names[0]} matches no pattern of TRAILMEND_AUTHORIZED_PRINCIPALS"
+
+
+def _deeds(finding: Finding) -> list[tuple[Actor, Record]]:
+    """Each event that a finding is made of, with who did it: its own first, then the others that a correlation found with it."""
+    others = () if finding.occurrence is None else finding.occurrence.sightings
+    records = {one.record.key: one.record for one in others if one.record.key != finding.record.key}
+    return [(finding.actor, finding.record), *((_caller(record), record) for record in records.values())]
+
+
+def _caller(record: Record) -> Actor:
+    """As much of who made a call as is judged here."""
+    kind, arn = record.text("userIdentity", "type") or "Unknown", record.text("userIdentity", "arn")
+    return Actor(
+        kind,
+        arn,
+        record.text("userIdentity", "userName"),
+        session=(arn or "").rpartition("/")[2] if kind == "AssumedRole" else None,
+        issuer_arn=record.text("userIdentity", "sessionContext", "sessionIssuer", "arn"),
+        source_identity=record.text("userIdentity", "sessionContext", "sourceIdentity"),
+        access_key_id=record.text("userIdentity", "accessKeyId"),
+    )
 
 
 def iac_agent(user_agent: str | None) -> str | None:
@@ -66,11 +98,14 @@ def iac_agent(user_agent: str | None) -> str | None:
 
 
 async def _documented(case: Case) -> Fact:
-    at = case.finding.record.time or case.clock()
+    finding, at = case.finding, case.finding.record.time or case.clock()
     pattern = re2.compile(case.settings.change_pattern or "")
-    for where, text in _texts(case.finding):
-        if (change := _change(pattern, text)) is not None:
-            return DOCUMENTED.known({"documented": True, "change": change, "where": where}, at)
+    named = [_named(pattern, actor, record) for actor, record in _deeds(finding)]
+    if named[0] is not None and all(named):
+        return DOCUMENTED.known({"documented": True, "change": named[0][0], "where": named[0][1]}, at)
+    undocumented = DOCUMENTED.known({"documented": False, "change": None, "where": None}, at)
+    if finding.occurrence is not None:  # the tags of the last profile say nothing of the others
+        return undocumented
     remembered, live = await case.fact("profile"), await case.fact("profile_live")
     tagged = [
         fact for fact in (remembered, live) if fact is not None and fact.status is FactStatus.KNOWN and fact.value["tags"] is not None
@@ -81,16 +116,21 @@ async def _documented(case: Case) -> Fact:
             if (change := _change(pattern, text)) is not None:
                 value = {"documented": True, "change": change, "where": f"{where}: {key}"}
                 return DOCUMENTED.known(value, fact.observed_at, source=fact.source)
-    if about_profile(case.finding, case.settings) and not tagged:
+    if about_profile(finding, case.settings) and not tagged:
         return DOCUMENTED.unknown(at, "no change is named in the event, and the profile's tags are not known")
-    return DOCUMENTED.known({"documented": False, "change": None, "where": None}, at)
+    return undocumented
 
 
-def _texts(finding: Finding) -> Iterator[tuple[str, str | None]]:
+def _named(pattern: Any, actor: Actor, record: Record) -> tuple[str, str] | None:
+    """The change that an event names, and where."""
+    return next(((change, where) for where, text in _texts(actor, record) if (change := _change(pattern, text)) is not None), None)
+
+
+def _texts(actor: Actor, record: Record) -> Iterator[tuple[str, str | None]]:
     """Where an event may name a change, with the text there."""
-    yield "session name", finding.actor.session
-    yield "source identity", finding.actor.source_identity
-    tags = finding.record.get("requestParameters", "tags")
+    yield "session name", actor.session
+    yield "source identity", actor.source_identity
+    tags = record.get("requestParameters", "tags")
     for tag in tags if isinstance(tags, list) else ():
         if isinstance(tag, Mapping) and isinstance(tag.get("value"), str):
             yield f"request tag: {str(tag.get('key'))[:128]}", tag["value"]

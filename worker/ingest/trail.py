@@ -63,11 +63,11 @@ def select(told: Sequence[Mapping[str, Any]], origin: Origin, interest: Interest
 
 
 class _Identity(msgspec.Struct, gc=False):
-    type: str | None = ""
+    type: str | None = None
 
 
 class _Head(msgspec.Struct, gc=False):
-    eventSource: str = ""  # noqa: N815  # CloudTrail's name
+    eventSource: str | None = None  # noqa: N815  # CloudTrail's name
     eventName: str = ""  # noqa: N815
     userIdentity: _Identity | None = None  # noqa: N815
 
@@ -114,11 +114,11 @@ def _project(data: bytes, origin: Origin, interest: Interest, bounds: Bounds) ->
 
 def _wanted(heads: list[_Head], interest: Interest) -> list[int] | None:
     """The places of the wanted records, or None where one has no event name and so is for `_walk` to judge."""
-    known: dict[tuple[str, str, str], bool] = {}
+    known: dict[tuple[str | None, str, str | None], bool] = {}
     wanted: list[int] = []
     for number, head in enumerate(heads):
         identity = head.userIdentity
-        told = (head.eventSource, head.eventName, (identity.type or "") if identity is not None else "")
+        told = (head.eventSource, head.eventName, None if identity is None else identity.type)
         wants = known.get(told)
         if wants is None:
             if not head.eventName:
@@ -168,7 +168,7 @@ def _picked(
         seen += 1
         record = Record(event, origin)
         source = event.get("eventSource")
-        wants = interest.wants(source if isinstance(source, str) else "", record.name, record.identity_type)
+        wants = interest.wants(source if isinstance(source, str) else None, record.name, record.identity_type)
         if wants and _fits(event, bounds, place, tally):
             records.append(record)
     return Trail(tuple(records), seen, inflated_bytes, tuple(tally.faults.values()), dict(tally.skipped))

@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 
 RESTORE = "restore-instance-profile"
 DEACTIVATE = "deactivate-access-key"
+CRITICAL = "critical"
+LOUD = frozenset({"high", CRITICAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,14 @@ def instances(finding: Json) -> list[Json]:
     return [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
 
 
+EXPLAINING = frozenset({"authorised", "replaced", "dry-run"})
+"""Circumstances in which nobody is needed. That a change is named is the caller's word alone."""
+
+
 def explained(finding: Json) -> bool:
-    """Whether the finding explains itself: its caller is authorised, or what was taken was put back by whoever took it."""
-    return get(fact(finding, "authorised"), "authorised") is True or get(fact(finding, "replaced"), "replaced") is True
+    """Whether the finding explains itself: its caller is authorised, what was taken was put back, or nothing was changed."""
+    told = get(finding, "circumstances")
+    return isinstance(told, list) and any(one in EXPLAINING for one in told)
 
 
 def missing(outcome: Outcome, story: Story) -> list[str]:
@@ -79,7 +86,7 @@ def missing(outcome: Outcome, story: Story) -> list[str]:
     ids = [get(finding, "id") for finding in outcome.findings]
     if len(ids) != len(set(ids)):
         lost.append(f"{len(ids) - len(set(ids))} findings were told more than once")
-    lost += _about_deed(outcome, story) + _about_honest_deed(outcome, story)
+    lost += _about_deed(outcome, story) + _about_chain(outcome, story) + _about_honest_deed(outcome, story)
     if not _tasks(outcome, DEACTIVATE, story.cast.new_key_id):
         lost.append(f"no task takes the attacker's new access key {story.cast.new_key_id} away")
     if outcome.dead_letters:
@@ -104,6 +111,16 @@ def _about_deed(outcome: Outcome, story: Story) -> list[str]:
     return lost
 
 
+def _about_chain(outcome: Outcome, story: Story) -> list[str]:
+    deed = story.told.deed.event_id
+    chains = [
+        finding
+        for finding in outcome.findings
+        if deed in {get(event, "id") for event in get(finding, "correlation", "events") or ()} and get(finding, "level") == CRITICAL
+    ]
+    return [] if len(chains) == 1 else [f"{len(chains)} findings, and not one, tell the attacker's steps together"]
+
+
 def _about_honest_deed(outcome: Outcome, story: Story) -> list[str]:
     lost: list[str] = []
     found = of_event(outcome.findings, story.told.honest_deed.event_id)
@@ -115,6 +132,11 @@ def _about_honest_deed(outcome: Outcome, story: Story) -> list[str]:
         lost.append(f"no finding knows that {BATCH} was put back")
     if not any(one.get("action") == RESTORE for finding in found for one in finding.get("withheld", ())):
         lost.append(f"the restore of {BATCH} was not withheld")
+    lost += [
+        f"it would call somebody out for an honest deed: {get(finding, 'rule', 'title')}"
+        for finding in found
+        if get(finding, "level") in LOUD
+    ]
     if _tasks(outcome, RESTORE, BATCH):
         lost.append(f"a task would restore {BATCH}, which needs no restoring")
     return lost

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from worker.local.outcome import Json, Outcome, explained, fact, get, instances
 from worker.model import Level
+from worker.printing import together
 
 STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "bold yellow", "low": "cyan", "informational": "dim"}
 WORTH_A_BLOCK = Level.MEDIUM
@@ -50,15 +51,16 @@ def plain(value: Any) -> str:
 def _sorted_out(findings: Sequence[Json]) -> tuple[list[Json], list[Json], list[Json]]:
     """Those that need somebody, those that explain themselves, and the rest.
 
-    A small thing, such as a failed try, needs somebody when whoever did it also did a greater one.
+    A small thing, such as a failed try, needs somebody when whoever did it also did a greater one. A great thing that its circumstances made
+    small explains itself.
     """
-    alarmed_by = {get(finding, "actor", "arn") for finding in findings if _rank(finding) >= WORTH_A_BLOCK.rank and not explained(finding)}
+    alarmed_by = {get(finding, "actor", "arn") for finding in findings if not _is_small(finding, "level") and not explained(finding)}
     alarming, harmless, rest = [], [], []
     for finding in findings:
-        small = _rank(finding) < WORTH_A_BLOCK.rank
-        if small and not (_rank(finding) >= Level.LOW.rank and get(finding, "actor", "arn") in alarmed_by):
+        small = _is_small(finding, "rule", "level")
+        if small and not (_rank(get(finding, "level")) >= Level.LOW.rank and get(finding, "actor", "arn") in alarmed_by):
             rest.append(finding)
-        elif explained(finding):
+        elif explained(finding) or (_is_small(finding, "level") and not small):
             harmless.append(finding)
         else:
             alarming.append(finding)
@@ -72,8 +74,11 @@ def _section(console: Console, title: str, colour: str, parts: Sequence[Renderab
         console.print(Padding(part, (0, 0, 0, 1), expand=False))
 
 
-def _rank(finding: Json) -> int:
-    level = get(finding, "rule", "level")
+def _is_small(finding: Json, *path: str) -> bool:
+    return _rank(get(finding, *path)) < WORTH_A_BLOCK.rank
+
+
+def _rank(level: Any) -> int:
     return Level(level).rank if level in set(Level) else Level.CRITICAL.rank
 
 
@@ -83,7 +88,7 @@ def _blocks(findings: Sequence[Json]) -> list[RenderableType]:
 
 
 def _block(finding: Json, seen: set[Any]) -> RenderableType:
-    level = str(get(finding, "rule", "level"))
+    level = str(get(finding, "level"))
     time = plain(get(finding, "event", "time"))
     head = Text.assemble(
         (time[11:19] + " ", "bold"), (f" {level} ", STYLES.get(level, "")), " ", (plain(get(finding, "rule", "title")), "bold")
@@ -99,6 +104,8 @@ def _block(finding: Json, seen: set[Any]) -> RenderableType:
 def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
     """The rows of a block. What is known of an actor is said once, at its first appearance in a section."""
     yield "what", _what(finding)
+    if get(finding, "correlation", "events"):
+        yield "together", together(finding["correlation"])
     yield "who", _who(finding)
     actor = get(finding, "actor", "arn")
     state = _user_state(fact(finding, "user"))

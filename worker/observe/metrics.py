@@ -1,15 +1,15 @@
 """What happened, said once: each method is one happening, and from it come both the metric and the log line.
 
-The rest of the worker calls these methods and neither counts nor logs of its own. Labels come from closed sets (rule, level, action, fact,
-outcome, reason, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where on-call should
-know of it a panel and an alert in `deploy/`.
+The rest of the worker calls these methods and neither counts nor logs of its own. Labels come from closed sets (rule, suppression, level,
+action, fact, outcome, reason, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where
+on-call should know of it a panel and an alert in `deploy/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import FilteringBoundLogger
@@ -18,6 +18,17 @@ from worker.model import EnrichedFinding, Fact, FactStatus, Task, Withheld
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
+
+
+class Fault(Protocol):
+    """What is wrong with a rule file, and where; `detect/document.py` has it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def line(self) -> int | None: ...
+    @property
+    def text(self) -> str: ...
 
 
 class Metrics:
@@ -57,9 +68,31 @@ class Metrics:
         self._interesting = counter("records_interesting", "Records that a rule or the profile memory might want.")
         self._faults = counter("faults", "Things that could not be read or done; the message is left.", "stage", "reason")
         self._rule_errors = counter("rule_errors", "Rules that raised on a record; never counted as no match.", "rule")
-        self._rules = gauge("rules", "Rules loaded.")
+        self._rules = gauge("rules", "Rules in force.")
+        self._correlations = gauge("correlations", "Correlations in force.")
         self._unindexed = gauge("rules_unindexed", "Rules that demand no event source and name, so that every record is built for them.")
-        self._findings = counter("findings", "Findings dispatched.", "rule", "level")
+        self._rules_loaded = gauge("rules_loaded_timestamp_seconds", "When the rules in force were read.")
+        self._reloads = counter("rules_reloads", "Times the rules were read again: ok, or refused for a fault.", "outcome")
+        self._rules_refused = gauge(
+            "rules_refused", "1 while the rules on disk are refused for a fault and older ones are in force, else 0."
+        )
+        self._suppressed = counter("findings_suppressed", "Findings not told because a suppression holds.", "rule", "suppression")
+        self._sightings = counter("sightings", "Records kept for a correlation, each time that they are seen.", "rule")
+        self._sightings_dropped = counter(
+            "sightings_dropped",
+            "Records that a correlation could not count: untimed (without an event time), crowded (its window holds more than are kept or "
+            "looked at) or late (its span was judged already).",
+            "rule",
+            "reason",
+        )
+        self._windows = counter(
+            "windows_closed",
+            "Spans of correlations that can only be judged when they are over: found, nothing, or abandoned (the rule was changed or "
+            "taken away meanwhile).",
+            "rule",
+            "outcome",
+        )
+        self._findings = counter("findings", "Findings dispatched, by the level that their facts leave them.", "rule", "level")
         self._duplicates = counter("findings_duplicate", "Findings seen before and not dispatched again.")
         self._facts = counter("facts", "Facts by outcome: known, gone or unknown.", "fact", "outcome")
         self._fact_seconds = histogram("fact_seconds", "Time to learn a fact.", SECONDS, "fact")
@@ -144,10 +177,50 @@ class Metrics:
 
     # Deciding.
 
-    def rules_loaded(self, count: int, unindexed: int) -> None:
+    def rules_loaded(self, count: int, correlations: int, unindexed: int, at: datetime) -> None:
+        """At the start."""
+        for outcome in ("ok", "refused"):
+            self._reloads.labels(outcome)
+        self._rules_are(count, correlations, unindexed, at)
+        self.log.info("rules_loaded", count=count, correlations=correlations, unindexed=unindexed)
+
+    def rules_reloaded(self, count: int, correlations: int, unindexed: int, at: datetime) -> None:
+        """Read again, and in force from now on."""
+        self._reloads.labels("ok").inc()
+        self._rules_are(count, correlations, unindexed, at)
+        self.log.info("rules_reloaded", count=count, correlations=correlations, unindexed=unindexed)
+
+    def _rules_are(self, count: int, correlations: int, unindexed: int, at: datetime) -> None:
         self._rules.set(count)
+        self._correlations.set(correlations)
         self._unindexed.set(unindexed)
-        self.log.info("rules_loaded", count=count, unindexed=unindexed)
+        self._rules_loaded.set(at.timestamp())
+        self._rules_refused.set(0)
+
+    def rules_refused(self, faults: Sequence[Fault]) -> None:
+        """Read again, and not put in force."""
+        self._reloads.labels("refused").inc()
+        self._rules_refused.set(1)
+        for fault in faults:
+            self.log.error("rule_fault", file=fault.path, line=fault.line, detail=fault.text)
+        self.log.error("rules_refused", faults=len(faults), hint="the rules from before stay in force until every fault is mended")
+
+    def sighted(self, rule_id: str, count: int) -> None:
+        self._sightings.labels(rule_id).inc(count)
+
+    def sighting_dropped(self, rule_id: str, reason: str, count: int) -> None:
+        """`reason` is untimed, crowded or late."""
+        self._sightings_dropped.labels(rule_id, reason).inc(count)
+        self.log.warning("sighting_dropped", rule=rule_id, reason=reason, count=count)
+
+    def window_closed(self, rule_id: str, outcome: str) -> None:
+        """`outcome` is found, nothing or abandoned."""
+        self._windows.labels(rule_id, outcome).inc()
+        self.log.debug("window_closed", rule=rule_id, outcome=outcome)
+
+    def suppressed(self, rule_id: str, suppression_id: str, reason: str, finding_id: str) -> None:
+        self._suppressed.labels(rule_id, suppression_id).inc()
+        self.log.info("finding_suppressed", rule=rule_id, suppression=suppression_id, reason=reason, finding_id=finding_id)
 
     def rule_error(self, rule: str, error: str, **context: Any) -> None:
         self._rule_errors.labels(rule).inc()
@@ -165,14 +238,18 @@ class Metrics:
 
     def finding(self, found: EnrichedFinding, at: datetime) -> None:
         finding = found.finding
-        self._findings.labels(finding.rule.id, finding.rule.level.value).inc()
+        lowered = (
+            {} if found.level is finding.rule.level else {"rule_level": finding.rule.level.value, "circumstances": found.circumstances}
+        )
+        self._findings.labels(finding.rule.id, found.level.value).inc()
         if finding.record.time is not None:
             self._lag.observe(max(0.0, (at - finding.record.time).total_seconds()))
         self.log.info(
             "finding",
             finding_id=finding.id,
             rule=finding.rule.id,
-            severity=finding.rule.level.value,
+            severity=found.level.value,
+            **lowered,
             event_name=finding.record.name,
             actor=finding.actor.arn,
             subject=finding.subject.name,

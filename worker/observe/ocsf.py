@@ -2,6 +2,10 @@
 
 https://schema.ocsf.io/1.3.0/classes/detection_finding. Pure: a finding's JSON (`dispatch/wire.py`) goes in, an OCSF event comes out. What OCSF has no
 attribute for is kept under `unmapped`.
+
+The severity is the finding's own level, which may be lower than its rule's. What a correlation found has a `count`, a `start_time` and an
+`end_time`; its events are `related_events` by their CloudTrail event ids, which are also the uids of these events in Security Lake, and
+`evidences`. A related event has no time and no name in 1.3, so both are under `unmapped` too.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ CREATE = 1
 def as_ocsf(finding: Mapping[str, Any], version: str, now: datetime) -> dict[str, Any]:
     """The OCSF event for a finding. Times are milliseconds since 1970; an event without a time gets `now`."""
     event, rule, actor, subject = finding["event"], finding["rule"], finding["actor"], finding["subject"]
-    severity_id, severity = SEVERITY[rule["level"]]
-    stamp = now if event["time"] is None else datetime.fromisoformat(event["time"])
-    time = int(stamp.timestamp() * 1000)
+    severity_id, severity = SEVERITY[finding["level"]]
+    correlation: Mapping[str, Any] = finding["correlation"] or {}
+    events = correlation.get("events", ())
+    time = int(now.timestamp() * 1000) if event["time"] is None else _milliseconds(event["time"])
     user = _known({"type": actor["type"], "name": actor["name"], "uid": actor["arn"], "account": _known({"uid": actor["account"]})})
     evidence = _known(
         {
@@ -58,6 +63,7 @@ def as_ocsf(finding: Mapping[str, Any], version: str, now: datetime) -> dict[str
             "status_id": 1,
             "status": "New",
             "time": time,
+            **_span(correlation),
             "message": rule["title"],
             "metadata": {
                 "version": "1.3.0",
@@ -76,19 +82,51 @@ def as_ocsf(finding: Mapping[str, Any], version: str, now: datetime) -> dict[str
                         {"technique": {"uid": tag.removeprefix("attack.").upper()}} for tag in rule["tags"] if tag.startswith("attack.t")
                     ],
                     "data_sources": ["AWS CloudTrail"],
+                    "related_events": [{"uid": one["id"]} for one in events if one["id"]],
                 }
             ),
-            "evidences": [evidence] if evidence else [],
+            "evidences": [one for one in (evidence, *map(_evidence, events[:-1])) if one],
             "resources": [
                 _known(
                     {"type": subject["type"], "name": subject["name"], "uid": subject["arn"], "owner": _known({"name": subject["owner"]})}
                 )
             ],
-            "unmapped": {"object": finding["object"], "facts": finding["facts"], "tasks": finding["tasks"], "event_id": event["id"]},
+            "unmapped": {
+                "object": finding["object"],
+                "facts": finding["facts"],
+                "tasks": finding["tasks"],
+                "event_id": event["id"],
+                "rule_level": rule["level"],
+                "circumstances": finding["circumstances"],
+                **({"correlation": correlation} if correlation else {}),
+            },
         }
     )
 
 
+def _span(correlation: Mapping[str, Any]) -> dict[str, Any]:
+    """How many events a correlation found, from when to when."""
+    if not correlation:
+        return {}
+    since, until = _milliseconds(correlation["since"]), _milliseconds(correlation["until"])
+    return {"count": correlation["count"], "start_time": since, "end_time": until}
+
+
+def _evidence(event: Mapping[str, Any]) -> dict[str, Any]:
+    """One of the events that a correlation found, beside the last."""
+    response = _known({"error": event["error_code"]})
+    return _known(
+        {
+            "actor": _known({"user": _known({"uid": event["actor"]})}),
+            "api": _known({"operation": event["name"], "service": _known({"name": event["source"]}), "response": response}),
+        }
+    )
+
+
+def _milliseconds(stamp: str) -> int:
+    return int(datetime.fromisoformat(stamp).timestamp() * 1000)
+
+
 def _known(members: dict[str, Any]) -> dict[str, Any]:
     """Without what is not known."""
-    return {name: value for name, value in members.items() if value not in (None, {}, "")}
+    return {name: value for name, value in members.items() if value not in (None, {}, [], "")}

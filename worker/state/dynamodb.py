@@ -1,70 +1,32 @@
 """The store of a fleet: one DynamoDB table that every worker shares.
 
-Keeps the promises of `store.py` with conditional writes and consistent reads. The table has partition key `pk` and sort key `sk`, both
-strings, and TTL on `expires_at`:
-
-| what          | pk                            | sk                 | other attributes                                               |
-|---------------|-------------------------------|--------------------|----------------------------------------------------------------|
-| claim         | `claim#` and the key          | `claim`            | owner, lease_until, settled_at (microseconds), expires_at      |
-| profile event | `profile#` and an id          | the event's key    | account, profile, time, kind, detail, expires_at               |
-| journal line  | `journal`                     | number, 12 digits  | task_id, outcome, hash, previous, line (zlib)                  |
-
-A profile's name comes from whoever called AWS, so a fixed-length id of it stands in the key. A journal line is compressed because a fleet's
-plan can pass DynamoDB's 400 KB an item. The journal has no `expires_at`: nothing ever takes a line out.
+Keeps the promises of `store.py` with conditional writes and consistent reads (`table.py`); `items.py` says what stands in the table.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from worker.aws import explain
-from worker.model import JournalEntry, ProfileEvent, stable_id
-from worker.state import canonical
-from worker.state.store import Claim, StoreError
-
-CLAIMS_KEPT = timedelta(days=90)
-"""Longer than SQS (14 days) and then a dead-letter queue (14 more) can hold a message that would ask again."""
-EVENTS_KEPT = timedelta(days=5 * 365)
-"""A profile may live for years before somebody deletes it, and its first event may be all that tells its path and tags."""
-BATCH_WRITE = 25
-BATCH_GET = 100
-"""https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html"""
-TRIES = 60
-_LOST = "ConditionalCheckFailedException"
-_JOURNAL = "journal"
-
-# TTL's clock, the only attribute in seconds: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
-_SECOND = 1_000_000
+from worker.model import Closing, JournalEntry, ProfileEvent, Sighting
+from worker.state import canonical, items
+from worker.state.store import Claim
+from worker.state.table import TRIES, Table
 
 _CLAIM = "SET #owner = :owner, lease_until = :until, expires_at = :expires"
 _FREE = "attribute_not_exists(pk) OR (attribute_not_exists(settled_at) AND (lease_until <= :now OR #owner = :owner))"
-
-_ADVICE = {
-    "ResourceNotFoundException": "make it (partition key pk and sort key sk, both strings, TTL on expires_at), or set TRAILMEND_STATE",
-    "ValidationException": "see that its partition key is pk and its sort key sk, both strings",
-}
-_ADVICE_BY_KIND = {
-    "denied": "allow dynamodb:PutItem, UpdateItem, DeleteItem, BatchGetItem, BatchWriteItem, Query and Scan on it",
-    "unreachable": "see that AWS can be reached from here, in the region of the table",
-}
-
-Item = dict[str, Any]
+_NEW = "attribute_not_exists(pk)"
+_OLD = "settled_at < :claims OR (begins_with(pk, :profiles) AND #time < :events) OR keep_until < :now"
+_IN = "pk = :pk"
 
 
 class DynamoStore:
     """A `Store` in one DynamoDB table. Make it with `open`. The client is its owner's to close."""
 
     def __init__(self, client: Any, table: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._client = client
-        self._table = table
-        self._sleep = sleep
+        self._table = Table(client, table, sleep)
 
     @classmethod
     async def open(cls, client: Any, table: str) -> Self:
@@ -73,236 +35,151 @@ class DynamoStore:
         await store.settled(["opening"])
         return store
 
+    # Claims.
+
     async def claim(self, key: str, owner: str, now: datetime, lease: timedelta) -> Claim:
         until = now + lease
-        values = {
-            ":owner": {"S": owner},
-            ":now": _number(canonical.micros(now)),
-            ":until": _number(canonical.micros(until)),
-            ":expires": _number(canonical.micros(until + CLAIMS_KEPT) // _SECOND),
-        }
-        with self._told("claim"):
-            try:
-                await self._client.update_item(
-                    TableName=self._table,
-                    Key=_claim_key(key),
-                    UpdateExpression=_CLAIM,
-                    ConditionExpression=_FREE,
-                    ExpressionAttributeNames={"#owner": "owner"},
-                    ExpressionAttributeValues=values,
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except ClientError as error:
-                if _code(error) != _LOST:
-                    raise
-                held: Any = error.response.get("Item") or {}
-                return Claim.SETTLED if "settled_at" in held else Claim.BUSY
-        return Claim.WON
+        held = await self._table.attempt(
+            "claim",
+            "update_item",
+            Key=items.claim_key(key),
+            UpdateExpression=_CLAIM,
+            ConditionExpression=_FREE,
+            ExpressionAttributeNames={"#owner": "owner"},
+            ExpressionAttributeValues={
+                ":owner": items.text(owner),
+                ":now": items.time(now),
+                ":until": items.time(until),
+                ":expires": items.expiry(until + items.CLAIMS_KEPT),
+            },
+        )
+        if held is None:
+            return Claim.WON
+        return Claim.SETTLED if "settled_at" in held else Claim.BUSY
 
     async def settle(self, keys: Sequence[str], owner: str, now: datetime) -> None:
         # Unconditional: the work has been done, whoever's lease runs.
-        done = {
-            "owner": {"S": owner},
-            "settled_at": _number(canonical.micros(now)),
-            "expires_at": _number(canonical.micros(now + CLAIMS_KEPT) // _SECOND),
-        }
-        with self._told("settle"):
-            await self._write([{"PutRequest": {"Item": {**_claim_key(key), **done}}} for key in dict.fromkeys(keys)])
+        await self._table.write("settle", [{"PutRequest": {"Item": items.settled_claim(key, owner, now)}} for key in dict.fromkeys(keys)])
 
     async def release(self, key: str, owner: str) -> None:
-        with self._told("release"):
-            try:
-                await self._client.delete_item(
-                    TableName=self._table,
-                    Key=_claim_key(key),
-                    ConditionExpression="#owner = :owner AND attribute_not_exists(settled_at)",
-                    ExpressionAttributeNames={"#owner": "owner"},
-                    ExpressionAttributeValues={":owner": {"S": owner}},
-                )
-            except ClientError as error:
-                if _code(error) != _LOST:
-                    raise
+        await self._table.attempt(
+            "release",
+            "delete_item",
+            Key=items.claim_key(key),
+            ConditionExpression="#owner = :owner AND attribute_not_exists(settled_at)",
+            ExpressionAttributeNames={"#owner": "owner"},
+            ExpressionAttributeValues={":owner": items.text(owner)},
+        )
 
     async def settled(self, keys: Sequence[str]) -> frozenset[str]:
-        wanted = {_claim_key(key)["pk"]["S"]: key for key in keys}
-        found: set[str] = set()
-        with self._told("settled"):
-            for batch in _batches([_claim_key(key) for key in dict.fromkeys(keys)], BATCH_GET):
-                waiting: Any = {self._table: {"Keys": batch, "ConsistentRead": True, "ProjectionExpression": "pk, settled_at"}}
-                for attempt in range(TRIES):
-                    answer = await self._client.batch_get_item(RequestItems=waiting)
-                    items = answer["Responses"].get(self._table, [])
-                    found.update(wanted[item["pk"]["S"]] for item in items if "settled_at" in item)
-                    waiting = answer.get("UnprocessedKeys")
-                    if not waiting:
-                        break
-                    await self._sleep(_pause(attempt))
-                else:
-                    raise self._worn_out("settled")
-        return frozenset(found)
+        wanted = {items.claim_key(key)["pk"]["S"]: key for key in keys}
+        found = await self._table.get("settled", [items.claim_key(key) for key in wanted.values()], "pk, settled_at")
+        return frozenset(wanted[item["pk"]["S"]] for item in found if "settled_at" in item)
+
+    # Profile memory.
 
     async def learn(self, events: Sequence[ProfileEvent]) -> None:
         # One batch may not name an item twice.
-        items = {(event.account, event.profile, event.key): _event_item(event) for event in events}
-        with self._told("learn"):
-            await self._write([{"PutRequest": {"Item": item}} for item in items.values()])
+        told = {(event.account, event.profile, event.key): items.profile_event(event) for event in events}
+        await self._table.write("learn", [{"PutRequest": {"Item": item}} for item in told.values()])
 
     async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
-        found = [_event(item) async for item in self._query("recall", _profile_key(account, profile))]
+        values = {":pk": items.text(items.profile_partition(account, profile))}
+        found = [items.to_profile_event(item) async for item in self._table.query("recall", _IN, values)]
         return sorted(found, key=lambda event: (event.time, event.key))
+
+    # Windows.
+
+    async def sight(self, sightings: Sequence[Sighting], keep_until: datetime) -> None:
+        values = {":until": items.time(keep_until)}
+        condition = f"{_NEW} OR keep_until < :until"
+        await self._table.attempt_each(
+            "sight",
+            "put_item",
+            (
+                {"Item": items.sighting(one, keep_until), "ConditionExpression": condition, "ExpressionAttributeValues": values}
+                for one in sightings
+            ),
+        )
+
+    async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
+        if until < since or limit < 1:  # which DynamoDB refuses to be asked
+            return []
+        values = {":pk": items.text(items.window_partition(window))}
+        values |= {":since": items.text(items.sortable(since)), ":until": items.text(items.past(until))}
+        found = self._table.query("sightings", f"{_IN} AND sk BETWEEN :since AND :until", values, limit)
+        return [items.to_sighting(item, window) async for item in found]
+
+    async def schedule(self, closings: Sequence[Closing]) -> None:
+        await self._table.attempt_each(
+            "schedule", "put_item", ({"Item": items.closing(one), "ConditionExpression": _NEW} for one in closings)
+        )
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Closing]:
+        values = {":pk": items.text(items.CLOSING), ":now": items.time(now)}
+        waiting = self._table.query("due", _IN, values, FilterExpression="due_at <= :now")
+        found = [items.to_closing(item) async for item in waiting]
+        return sorted(found, key=lambda one: (one.due_at, one.key))[:limit]
+
+    async def unschedule(self, keys: Sequence[str]) -> None:
+        gone = [{"DeleteRequest": {"Key": items.key(items.CLOSING, key)}} for key in dict.fromkeys(keys)]
+        await self._table.write("unschedule", gone)
+
+    # The journal.
 
     async def append(self, entry: JournalEntry) -> str:
         line = canonical.line(entry)
-        with self._told("append"):
-            # No pause between tries: whoever loses a number lost it to a line that was written, so some writer always gets on.
-            for _ in range(TRIES):
-                number, previous = await self._last()
-                mark = canonical.link(previous, line)
-                if await self._put_line(number + 1, entry, line, previous, mark):
-                    return mark
-        raise self._worn_out("append")
+        # No pause between tries: whoever loses a number lost it to a line that was written, so some writer always gets on.
+        for _ in range(TRIES):
+            number, previous = await self._last()
+            mark = canonical.link(previous, line)
+            item = items.journal_line(number + 1, entry, line, previous, mark)
+            held = await self._table.attempt("append", "put_item", Item=item, ConditionExpression=_NEW)
+            # The client repeats a request whose answer was lost on the way; the line that is in our way may then be our own.
+            if held is None or held.get("hash") == item["hash"]:
+                return mark
+        raise self._table.worn_out("append")
 
     async def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
-        async for item in self._query("journal", _JOURNAL):
-            line = zlib.decompress(item["line"]["B"]).decode("ascii")
-            yield canonical.entry(line), item["hash"]["S"], item["previous"]["S"]
+        async for item in self._table.query("journal", _IN, {":pk": items.text(items.JOURNAL)}):
+            yield items.to_journal_line(item)
 
-    async def prune(self, claims_before: datetime, events_before: datetime) -> Mapping[str, int]:
-        gone = {"claims": 0, "profile_events": 0}
-        with self._told("prune"):
-            pages = self._client.get_paginator("scan").paginate(
-                TableName=self._table,
-                FilterExpression="settled_at < :claims OR (begins_with(pk, :profiles) AND #time < :events)",
-                ExpressionAttributeNames={"#time": "time"},
-                ExpressionAttributeValues={
-                    ":claims": _number(canonical.micros(claims_before)),
-                    ":events": _number(canonical.micros(events_before)),
-                    ":profiles": {"S": "profile#"},
-                },
-                ProjectionExpression="pk, sk",
-                ConsistentRead=True,
+    async def _last(self) -> tuple[int, str]:
+        newest = self._table.query(
+            "append",
+            _IN,
+            {":pk": items.text(items.JOURNAL)},
+            most=1,
+            ExpressionAttributeNames={"#hash": "hash"},
+            ProjectionExpression="sk, #hash",
+            ScanIndexForward=False,
+        )
+        found = [(int(item["sk"]["S"]), str(item["hash"]["S"])) async for item in newest]
+        return found[0] if found else (0, "")
+
+    # All of it.
+
+    async def prune(self, claims_before: datetime, events_before: datetime, now: datetime) -> Mapping[str, int]:
+        gone = {"claims": 0, "profile_events": 0, "sightings": 0}
+        limits = {":claims": items.time(claims_before), ":events": items.time(events_before), ":now": items.time(now)}
+        pages = self._table.scan(
+            "prune",
+            FilterExpression=_OLD,
+            ExpressionAttributeNames={"#time": "time"},
+            ExpressionAttributeValues={**limits, ":profiles": items.text("profile#")},
+            ProjectionExpression="pk, sk",
+        )
+        async for page in pages:
+            kinds = {kind: [item for item in page if item["pk"]["S"].startswith(f"{kind}#")] for kind in ("claim", "profile", "window")}
+            await self._table.write("prune", [{"DeleteRequest": {"Key": item}} for item in (*kinds["claim"], *kinds["profile"])])
+            gone["claims"] += len(kinds["claim"])
+            gone["profile_events"] += len(kinds["profile"])
+            # Only if nobody has meanwhile asked for it to be kept longer.
+            still = {"ConditionExpression": "keep_until < :now", "ExpressionAttributeValues": {":now": limits[":now"]}}
+            gone["sightings"] += await self._table.attempt_each(
+                "prune", "delete_item", ({"Key": item, **still} for item in kinds["window"])
             )
-            async for page in pages:
-                await self._write([{"DeleteRequest": {"Key": {"pk": item["pk"], "sk": item["sk"]}}} for item in page["Items"]])
-                for item in page["Items"]:
-                    gone["profile_events" if item["pk"]["S"].startswith("profile#") else "claims"] += 1
         return gone
 
     async def close(self) -> None:
         """Nothing is held: the client is closed by whoever made it."""
-
-    async def _last(self) -> tuple[int, str]:
-        answer = await self._client.query(
-            TableName=self._table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": _JOURNAL}},
-            ExpressionAttributeNames={"#hash": "hash"},
-            ProjectionExpression="sk, #hash",
-            ScanIndexForward=False,
-            Limit=1,
-            ConsistentRead=True,
-        )
-        if not answer["Items"]:
-            return 0, ""
-        return int(answer["Items"][0]["sk"]["S"]), answer["Items"][0]["hash"]["S"]
-
-    async def _put_line(self, number: int, entry: JournalEntry, line: str, previous: str, mark: str) -> bool:
-        key = {"pk": {"S": _JOURNAL}, "sk": {"S": f"{number:012d}"}}
-        told = {"task_id": {"S": entry.task_id}, "outcome": {"S": entry.outcome}, "hash": {"S": mark}, "previous": {"S": previous}}
-        try:
-            await self._client.put_item(
-                TableName=self._table,
-                Item={**key, **told, "line": {"B": zlib.compress(line.encode("ascii"))}},
-                ConditionExpression="attribute_not_exists(pk)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except ClientError as error:
-            if _code(error) != _LOST:
-                raise
-            # The client repeats a request whose answer was lost on the way; the line that is in our way may then be our own.
-            there: Any = error.response.get("Item") or {}
-            return bool(there.get("hash", {}).get("S") == mark)
-        return True
-
-    async def _query(self, asked: str, partition: str) -> AsyncIterator[Item]:
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": partition}},
-            ConsistentRead=True,
-        )
-        with self._told(asked):
-            async for page in pages:
-                for item in page["Items"]:
-                    yield item
-
-    async def _write(self, requests: Sequence[Item]) -> None:
-        for batch in _batches(requests, BATCH_WRITE):
-            waiting: Any = {self._table: batch}
-            for attempt in range(TRIES):
-                waiting = (await self._client.batch_write_item(RequestItems=waiting)).get("UnprocessedItems")
-                if not waiting:
-                    break
-                await self._sleep(_pause(attempt))
-            else:
-                raise self._worn_out("write")
-
-    def _worn_out(self, asked: str) -> StoreError:
-        return StoreError(f"DynamoDB table {self._table}: {asked}: not done after {TRIES} tries; raise its capacity")
-
-    @contextmanager
-    def _told(self, asked: str) -> Iterator[None]:
-        # The one place where DynamoDB's errors become ours.
-        try:
-            yield
-        except (ClientError, BotoCoreError, OSError) as error:
-            fault = explain(error)
-            advice = _ADVICE.get(fault.code) or _ADVICE_BY_KIND.get(fault.kind, "it will be tried again")
-            region = self._client.meta.region_name
-            raise StoreError(f"DynamoDB table {self._table} in {region}: {asked}: {fault.text}; {advice}") from error
-
-
-def _number(value: int) -> Item:
-    return {"N": str(value)}
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code"))
-
-
-def _claim_key(key: str) -> Item:
-    return {"pk": {"S": f"claim#{key}"}, "sk": {"S": "claim"}}
-
-
-def _profile_key(account: str, profile: str) -> str:
-    return f"profile#{stable_id('profile', account, profile)}"
-
-
-def _event_item(event: ProfileEvent) -> Item:
-    at = canonical.micros(event.time)
-    return {
-        "pk": {"S": _profile_key(event.account, event.profile)},
-        "sk": {"S": event.key},
-        "account": {"S": event.account},
-        "profile": {"S": event.profile},
-        "time": _number(at),
-        "kind": {"S": event.kind},
-        "detail": {"S": canonical.dump(event.detail)},
-        "expires_at": _number(at // _SECOND + int(EVENTS_KEPT.total_seconds())),
-    }
-
-
-def _event(item: Item) -> ProfileEvent:
-    time = canonical.moment(int(item["time"]["N"]))
-    return ProfileEvent(
-        item["account"]["S"], item["profile"]["S"], time, item["sk"]["S"], item["kind"]["S"], canonical.load(item["detail"]["S"])
-    )
-
-
-def _batches(things: Sequence[Item], size: int) -> Iterator[list[Item]]:
-    for start in range(0, len(things), size):
-        yield list(things[start : start + size])
-
-
-def _pause(attempt: int) -> float:
-    return min(0.05 * 2.0**attempt, 2.0)

@@ -1,46 +1,24 @@
 """The store of one host: an SQLite file that every worker process on it may share.
 
-Keeps the promises of `store.py`. One connection, used by one thread of its own, so that the event loop never waits for the disk. WAL lets
-readers pass a writer; writers of several processes wait for each other (`busy_timeout`), each write being one short transaction.
-
-`synchronous=FULL`, and not the NORMAL that is usual with WAL: under NORMAL a commit is not flushed, and a loss of power can take the
-latest ones back. A settled claim taken back would be worked a second time, and a journal line taken back would be a change to AWS
-that no record tells of. FULL costs a flush a commit; only matches reach the store, so that is cheap.
+Keeps the promises of `store.py` with statements on the tables of `database.py`. Whatever a method writes is one transaction (only pruning takes several), and
+is on the disk before the method returns; so a reader, of whichever process, sees it from then on.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
-from worker.model import JournalEntry, ProfileEvent
+from worker.model import Closing, JournalEntry, ProfileEvent, Sighting
 from worker.state import canonical
-from worker.state.store import Claim, StoreError
+from worker.state.database import Database
+from worker.state.store import Claim
 
-T = TypeVar("T")
-
-APPLICATION_ID = 0x54724D64
-"""Marks a file as ours (https://www.sqlite.org/pragma.html#pragma_application_id)."""
-VERSION = 1
-BUSY_SECONDS = 10
 PAGE = 200
-
-_SCHEMA = (
-    "CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, lease_until INTEGER, settled_at INTEGER) WITHOUT ROWID",
-    """CREATE TABLE profile_events (account TEXT, profile TEXT, key TEXT, time INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL,
-    PRIMARY KEY (account, profile, key)) WITHOUT ROWID""",
-    # No two lines may follow the same one: the chain cannot fork.
-    "CREATE TABLE journal (number INTEGER PRIMARY KEY, previous TEXT NOT NULL UNIQUE, hash TEXT NOT NULL, line TEXT NOT NULL)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
-)
+FORGOTTEN_AT_ONCE = 2_000
+"""Sightings. An hour of them may be hundreds of thousands, and claims have to wait for a transaction that is under way."""
 
 # One statement decides a claim, so no two callers can both see it free.
 _CLAIM = """INSERT INTO claims (key, owner, lease_until) VALUES (:key, :owner, :until)
@@ -50,173 +28,133 @@ WHERE settled_at IS NULL AND (lease_until <= :now OR owner = excluded.owner)"""
 _SETTLE = """INSERT INTO claims (key, owner, settled_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, settled_at = excluded.settled_at WHERE settled_at IS NULL"""
 
-_ADVICE = {
-    sqlite3.SQLITE_FULL: "free space on its disk",
-    sqlite3.SQLITE_NOTADB: "it is no SQLite database: set TRAILMEND_STATE to another path, or move the file away",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it, or move it away and start with an empty one",
-    sqlite3.SQLITE_READONLY: "let the worker's user write the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "let the worker's user write the file and its folder, and see that the path is no folder",
-    sqlite3.SQLITE_BUSY: f"another process held it for more than {BUSY_SECONDS} s: see which, or use dynamodb://TABLE for a fleet",
-    sqlite3.SQLITE_IOERR: "the disk failed: see the system's log; network file systems do not hold SQLite",
-}
+_SIGHT = """INSERT INTO sightings (window, time, key, keep_until, packed) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (window, time, key) DO UPDATE SET keep_until = excluded.keep_until WHERE keep_until < excluded.keep_until"""
+
+_SIGHTINGS = "SELECT packed, time FROM sightings WHERE window = ? AND time BETWEEN ? AND ? ORDER BY time, key LIMIT ?"
+
+_FORGET = "DELETE FROM sightings WHERE rowid IN (SELECT rowid FROM sightings WHERE keep_until < ? LIMIT ?)"
 
 
 class SqliteStore:
     """A `Store` in one SQLite file. Make it with `open`."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trailmend-sqlite")
-        self._open: sqlite3.Connection | None = None
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @classmethod
     async def open(cls, path: str) -> Self:
         """Open the file at `path` (`:memory:` for none), making it and its folder where missing. Raises `StoreError`."""
-        store = cls(path)
-        try:
-            await store._do(store._connect)
-        except BaseException:
-            await store.close()
-            raise
-        return store
+        return cls(await Database.open(path))
+
+    # Claims.
 
     async def claim(self, key: str, owner: str, now: datetime, lease: timedelta) -> Claim:
         values = {"key": key, "owner": owner, "now": canonical.micros(now), "until": canonical.micros(now + lease)}
 
-        def work() -> Claim:
-            with self._transaction() as connection:
-                if connection.execute(_CLAIM, values).rowcount:
-                    return Claim.WON
-                (done,) = connection.execute("SELECT settled_at IS NOT NULL FROM claims WHERE key = ?", (key,)).fetchone()
-                return Claim.SETTLED if done else Claim.BUSY
+        def work(connection: sqlite3.Connection) -> Claim:
+            if connection.execute(_CLAIM, values).rowcount:
+                return Claim.WON
+            (done,) = connection.execute("SELECT settled_at IS NOT NULL FROM claims WHERE key = ?", (key,)).fetchone()
+            return Claim.SETTLED if done else Claim.BUSY
 
-        return await self._do(work)
+        return await self._database.change(work)
 
     async def settle(self, keys: Sequence[str], owner: str, now: datetime) -> None:
-        rows = [(key, owner, canonical.micros(now)) for key in keys]
-        await self._do(lambda: self._write(_SETTLE, rows))
+        await self._database.write(_SETTLE, [(key, owner, canonical.micros(now)) for key in keys])
 
     async def release(self, key: str, owner: str) -> None:
-        await self._do(lambda: self._write("DELETE FROM claims WHERE key = ? AND owner = ? AND settled_at IS NULL", [(key, owner)]))
+        await self._database.write("DELETE FROM claims WHERE key = ? AND owner = ? AND settled_at IS NULL", [(key, owner)])
 
     async def settled(self, keys: Sequence[str]) -> frozenset[str]:
-        def work() -> frozenset[str]:
-            found = (self._connection.execute("SELECT 1 FROM claims WHERE key = ? AND settled_at IS NOT NULL", (key,)) for key in keys)
+        def work(connection: sqlite3.Connection) -> frozenset[str]:
+            found = (connection.execute("SELECT 1 FROM claims WHERE key = ? AND settled_at IS NOT NULL", (key,)) for key in keys)
             return frozenset(key for key, row in zip(keys, found, strict=True) if row.fetchone())
 
-        return await self._do(work)
+        return await self._database.read(work)
+
+    # Profile memory.
 
     async def learn(self, events: Sequence[ProfileEvent]) -> None:
         rows = [(e.account, e.profile, e.key, canonical.micros(e.time), e.kind, canonical.dump(e.detail)) for e in events]
-        await self._do(lambda: self._write("INSERT OR REPLACE INTO profile_events VALUES (?, ?, ?, ?, ?, ?)", rows))
+        await self._database.write("INSERT OR REPLACE INTO profile_events VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
         query = "SELECT time, key, kind, detail FROM profile_events WHERE account = ? AND profile = ? ORDER BY time, key"
-        rows = await self._do(lambda: self._rows(query, (account, profile)))
+        rows = await self._database.rows(query, (account, profile))
         return [
             ProfileEvent(account, profile, canonical.moment(time), key, kind, canonical.load(detail)) for time, key, kind, detail in rows
         ]
 
+    # Windows.
+
+    async def sight(self, sightings: Sequence[Sighting], keep_until: datetime) -> None:
+        kept = canonical.micros(keep_until)
+        await self._database.write(_SIGHT, [(s.window, canonical.micros(s.time), s.key, kept, canonical.pack(s)) for s in sightings])
+
+    async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
+        values = (window, canonical.micros(since), canonical.micros(until), limit)
+
+        # Read into sightings there as well: thousands of them would hold up the event loop.
+        def work(connection: sqlite3.Connection) -> list[Sighting]:
+            return [canonical.unpack(packed, window, canonical.moment(time)) for packed, time in connection.execute(_SIGHTINGS, values)]
+
+        return await self._database.read(work)
+
+    async def schedule(self, closings: Sequence[Closing]) -> None:
+        rows = [(c.key, c.correlation, c.window, canonical.micros(c.start), canonical.micros(c.due_at)) for c in closings]
+        await self._database.write("INSERT INTO closings VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", rows)
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Closing]:
+        query = "SELECT correlation, window, start, due_at FROM closings WHERE due_at <= ? ORDER BY due_at, key LIMIT ?"
+        rows = await self._database.rows(query, (canonical.micros(now), limit))
+        return [
+            Closing(correlation, window, canonical.moment(start), canonical.moment(due_at)) for correlation, window, start, due_at in rows
+        ]
+
+    async def unschedule(self, keys: Sequence[str]) -> None:
+        await self._database.write("DELETE FROM closings WHERE key = ?", [(key,) for key in keys])
+
+    # The journal.
+
     async def append(self, entry: JournalEntry) -> str:
         line = canonical.line(entry)
 
-        def work() -> str:
-            with self._transaction() as connection:
-                last = connection.execute("SELECT hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
-                previous = last[0] if last else ""
-                mark = canonical.link(previous, line)
-                connection.execute("INSERT INTO journal (previous, hash, line) VALUES (?, ?, ?)", (previous, mark, line))
-                return mark
+        def work(connection: sqlite3.Connection) -> str:
+            last = connection.execute("SELECT hash FROM journal ORDER BY number DESC LIMIT 1").fetchone()
+            previous = last[0] if last else ""
+            mark = canonical.link(previous, line)
+            connection.execute("INSERT INTO journal (previous, hash, line) VALUES (?, ?, ?)", (previous, mark, line))
+            return mark
 
-        return await self._do(work)
+        return await self._database.change(work)
 
     async def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
         query = "SELECT number, line, hash, previous FROM journal WHERE number > ? ORDER BY number LIMIT ?"
         last = 0
-        while rows := await self._do(partial(self._rows, query, (last, PAGE))):
+        while rows := await self._database.rows(query, (last, PAGE)):
             for number, line, mark, previous in rows:
                 yield canonical.entry(line), mark, previous
                 last = number
 
-    async def prune(self, claims_before: datetime, events_before: datetime) -> Mapping[str, int]:
+    # All of it.
+
+    async def prune(self, claims_before: datetime, events_before: datetime, now: datetime) -> Mapping[str, int]:
         claims_limit, events_limit = (canonical.micros(claims_before),), (canonical.micros(events_before),)
 
-        def work() -> Mapping[str, int]:
-            with self._transaction() as connection:
-                claims = connection.execute("DELETE FROM claims WHERE settled_at < ?", claims_limit).rowcount
-                events = connection.execute("DELETE FROM profile_events WHERE time < ?", events_limit).rowcount
-                return {"claims": claims, "profile_events": events}
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            claims = connection.execute("DELETE FROM claims WHERE settled_at < ?", claims_limit).rowcount
+            events = connection.execute("DELETE FROM profile_events WHERE time < ?", events_limit).rowcount
+            return {"claims": claims, "profile_events": events}
 
-        return await self._do(work)
+        return {**await self._database.change(work), "sightings": await self._forget_sightings(canonical.micros(now))}
+
+    async def _forget_sightings(self, now: int) -> int:
+        forgotten, some = 0, FORGOTTEN_AT_ONCE
+        while some == FORGOTTEN_AT_ONCE:
+            some = await self._database.change(lambda connection: connection.execute(_FORGET, (now, FORGOTTEN_AT_ONCE)).rowcount)
+            forgotten += some
+        return forgotten
 
     async def close(self) -> None:
-        await self._do(self._disconnect)
-        self._thread.shutdown()
-
-    def _disconnect(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        assert self._open is not None
-        return self._open
-
-    async def _do(self, work: Callable[[], T]) -> T:
-        # The one place where SQLite's errors become ours.
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError) as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # extended codes hold the plain one in their low byte
-            advice = _ADVICE.get(code, "see that the path can be made and written, or set TRAILMEND_STATE to another")
-            raise StoreError(f"SQLite store {self._path}: {error}; {advice}") from error
-
-    def _connect(self) -> None:
-        if self._path != ":memory:":
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-        # Transactions are begun by hand: IMMEDIATE takes the write lock first, where busy_timeout can wait for it.
-        self._open = connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-        connection.execute("PRAGMA synchronous = FULL")
-        with self._transaction():
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and application != APPLICATION_ID:
-                raise StoreError(f"SQLite store {self._path}: the file belongs to another program; set TRAILMEND_STATE to another path")
-            if version > VERSION:
-                raise StoreError(
-                    f"SQLite store {self._path}: written by a newer Trailmend (schema {version}, this one knows {VERSION}); "
-                    "run that version or set TRAILMEND_STATE to another path"
-                )
-            if version == 0:
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-        # Only once the file is known as ours: the mode is written into it, and stays.
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            # Two processes that open a new file at once cannot both switch it; the other one's switch serves both.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            # A full disk has already rolled back, and then there is nothing to roll back.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def _rows(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, values).fetchall()
-
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if rows:
-            with self._transaction() as connection:
-                connection.executemany(statement, rows)
+        await self._database.close()

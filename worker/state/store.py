@@ -1,4 +1,4 @@
-"""The port to everything that outlives a process: claims, profile memory and the journal.
+"""The port to everything that outlives a process: claims, profile memory, the windows of correlations and the journal.
 
 Two implementations keep these promises and pass the same contract tests: `sqlite.py` (embedded, one host) and `dynamodb.py` (shared by
 a fleet). Only matches reach the store, so it is small. Every method may raise `StoreError`; the message in hand is then left to come
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from worker.model import JournalEntry, ProfileEvent
+from worker.model import Closing, JournalEntry, ProfileEvent, Sighting
 
 
 class StoreError(Exception):
@@ -31,7 +31,7 @@ class Claim(StrEnum):
 
 
 class Store(Protocol):
-    """Claims, profile memory and journal. Keys are strings that we make: ids, or a sink's name with an id."""
+    """Claims, profile memory, windows and journal. Keys are strings that we make: ids, or a sink's name with an id."""
 
     async def claim(self, key: str, owner: str, now: datetime, lease: timedelta) -> Claim:
         """Claim the right to do what `key` stands for.
@@ -58,6 +58,24 @@ class Store(Protocol):
     async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
         """All that is remembered of a profile, by event time, then event key."""
 
+    async def sight(self, sightings: Sequence[Sighting], keep_until: datetime) -> None:
+        """Remember sightings until a time at least. Idempotent by (window, key); any order and any number of times; the later `keep_until` stays."""
+
+    async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
+        """What is remembered of a window from `since` to `until`, both included, by time, then key: the first `limit` of them.
+
+        Sees everything whose `sight` has returned, in whichever process.
+        """
+
+    async def schedule(self, closings: Sequence[Closing]) -> None:
+        """Remember what is to be judged later. Idempotent by key; the first `due_at` stays."""
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Closing]:
+        """At most `limit` of what is due (`due_at <= now`), the longest due first."""
+
+    async def unschedule(self, keys: Sequence[str]) -> None:
+        """Forget closings by their keys. No effect for unknown ones."""
+
     async def append(self, entry: JournalEntry) -> str:
         """Append to the journal and answer the entry's hash.
 
@@ -68,10 +86,10 @@ class Store(Protocol):
     def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
         """Every entry in order, each with its hash and the hash of the one before it ("" for the first)."""
 
-    async def prune(self, claims_before: datetime, events_before: datetime) -> Mapping[str, int]:
-        """Forget claims settled before the one time and profile events from before the other; the journal is kept.
+    async def prune(self, claims_before: datetime, events_before: datetime, now: datetime) -> Mapping[str, int]:
+        """Forget claims settled before the one time, profile events from before the other and sightings kept until before `now`.
 
-        Answers how many of each went: `{"claims": n, "profile_events": n}`.
+        The journal is kept. Answers how many of each went: `{"claims": n, "profile_events": n, "sightings": n}`.
         """
 
     async def close(self) -> None:

@@ -1,0 +1,252 @@
+"""Correlations over a shared store find the same, whoever sees which record, when, how often and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import permutations
+from random import Random
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.detect.correlations import START, book, record, watching
+from tests.fakes import metrics, sample
+from worker import correlator
+from worker.correlator import Correlator, Hit
+from worker.detect.offline import correlated
+from worker.detect.rulebook import Matches, Rulebook
+from worker.model import Record, Sighting
+from worker.state.sqlite import SqliteStore
+from worker.state.store import Store
+
+BY: dict[str, Any] = {"group_by": ["userIdentity.arn"]}
+LATENESS = timedelta(seconds=60)
+OPEN = [
+    watching("event_count", "a", **BY, condition={"gte": 3}, title="Burst"),
+    watching("event_count", "a", "b", condition={"gt": 4}, title="Crowd"),
+    watching("value_count", "b", **BY, condition={"gte": 2, "field": "requestParameters.name"}, title="Spread"),
+    watching("temporal", "a", "b", "c", **BY, title="All"),
+    watching("temporal", **BY, condition="(a or b) and c", title="Either"),
+    watching("temporal_ordered", "a", "b", "c", **BY, title="Chain"),
+    watching("temporal_ordered", "burst", "spread", **BY, timespan="4s", title="Chained"),
+    watching("event_count", "burst", **BY, timespan="1m", condition={"gte": 2}, title="Bursts"),
+]
+CLOSING = [
+    watching("event_count", "a", **BY, condition={"eq": 2}, title="Pair"),
+    watching("temporal", "a", "b", **BY, condition="a and not b", title="Alone"),
+    watching("value_avg", "b", **BY, condition={"gte": 2, "field": "requestParameters.size"}, title="Heavy"),
+    watching("event_count", "pair", **BY, timespan="1m", condition={"gte": 2}, title="Pairs"),
+]
+KNOWN = {
+    "suppressions": [
+        {
+            "id": "known",
+            "rules": [one["title"] for one in (*OPEN, *CLOSING)],
+            "principal": "alice",
+            "until": "2026-12-31",
+            "reason": "a test of ours",
+        }
+    ]
+}
+BOOKS = {"plain": book(*OPEN, *CLOSING), "suppressing": book(*OPEN, *CLOSING, KNOWN)}
+BOOK = BOOKS["plain"]
+
+RECORDS = st.lists(
+    st.builds(record, st.sampled_from("ABC"), st.integers(0, 45), st.sampled_from(["mallory", "alice"]), st.integers(0, 3)), max_size=24
+)
+
+
+class Time:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def hits(records: Sequence[Record], rules: Rulebook = BOOK) -> list[Hit]:
+    return [(rule, one) for one in records for rule in rules.match(one).hits]
+
+
+def expected(records: Sequence[Record], rules: Rulebook = BOOK) -> set[str]:
+    """What is found with everything at hand: the model that the live one is held to."""
+    return {finding.id for matches in correlated(rules, hits(records, rules)) for finding in matches.findings}
+
+
+def ids(found: Sequence[Matches]) -> set[str]:
+    return {finding.id for matches in found for finding in matches.findings}
+
+
+async def closed(worker: Correlator, found: set[str], rules: Rulebook = BOOK) -> None:
+    async for judged in worker.due(rules):
+        found |= ids(judged.matches)
+        await worker.closed(judged.closing, "worker")
+
+
+async def arriving(records: Sequence[Record], chance: Random, stores: Sequence[Store], rules: Rulebook) -> set[str]:
+    """Two workers take the records in any order that keeps the lateness bound, some of them twice, in batches of any size, and at once."""
+    time = Time()
+    workers = [Correlator(store, time, metrics(), LATENESS) for store in stores]
+    copies = [one for one in records for _ in range(chance.choice([1, 1, 2]))]
+    late = LATENESS.total_seconds() - 1
+    arrivals = sorted(((one.time or START) + timedelta(seconds=chance.uniform(0, late)), number, one) for number, one in enumerate(copies))
+    found: set[str] = set()
+    while arrivals:
+        batch, arrivals = arrivals[: (size := chance.randint(1, 6))], arrivals[size:]
+        time.now = batch[0][0]
+        await closed(chance.choice(workers), found, rules)
+        mine = [one for _, _, one in batch if chance.random() < 0.5]
+        others = [one for _, _, one in batch if not any(one is other for other in mine)]
+        for answer in await asyncio.gather(workers[0].observe(rules, hits(mine, rules)), workers[1].observe(rules, hits(others, rules))):
+            found |= ids(answer)
+    # A chain of closing ones is judged link by link.
+    for _ in range(3):
+        time.now += timedelta(hours=1)
+        await closed(workers[0], found, rules)
+    return found
+
+
+@pytest.mark.parametrize("rules", BOOKS.values(), ids=BOOKS)
+@given(records=RECORDS, chance=st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_any_order_of_arrival_finds_the_same(rules: Rulebook, records: list[Record], chance: Random):
+    """Late, twice, out of order, by two workers at once: the findings are those of the whole log read at leisure."""
+
+    async def run() -> set[str]:
+        store = await SqliteStore.open(":memory:")
+        try:
+            return await arriving(records, chance, [store, store], rules)
+        finally:
+            await store.close()
+
+    assert asyncio.run(run()) == expected(records, rules)
+
+
+def test_the_model_finds_something():
+    """The property above compares sets that are not all empty: one story fulfils every correlation."""
+    story = [
+        *(record("A", second) for second in (0, 1, 2, 30, 31, 32)),
+        record("A", 1, number=1),
+        *(record("B", second, number=second) for second in (3, 4)),
+        record("C", 5),
+        *(record("A", second, "alice") for second in (20, 21, 40, 41)),
+    ]
+    found = {finding.rule.title for matches in correlated(BOOK, hits(story)) for finding in matches.findings}
+    told = {one.rule.title for one in BOOK.correlations} - {one.rule.title for one in BOOK.correlations if one.rule.id in BOOK.silent}
+    assert found == told
+    assert "Chained" in told
+
+
+async def test_every_end_of_an_inner_correlation_counts():
+    """A burst that goes on is near what follows its last event, though it was found at its third."""
+    store, story = await SqliteStore.open(":memory:"), [*(record("A", n) for n in range(5)), *(record("B", n, number=n) for n in (7, 8))]
+    found = await Correlator(store, Time(), metrics(), LATENESS).observe(BOOK, hits(story))
+    assert "Chained" in {finding.rule.title for matches in found for finding in matches.findings}
+    assert ids(found) <= expected(story)
+    await store.close()
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_a_suppressed_beginning_hides_no_end(order: tuple[int, ...]):
+    """Two events of a known principal are suppressed; with a third of another it is told, however they come."""
+    against = {"id": "known", "rules": ["Together"], "principal": "mallory", "until": "2026-12-31", "reason": "a test of ours"}
+    counting = watching("event_count", "a", condition={"gte": 2}, timespan="1h")
+    rules, story = book(counting, {"suppressions": [against]}), [record("A", 0), record("A", 1), record("A", 2, "alice")]
+    for batches in ([[story[number] for number in order]], [[story[number]] for number in order]):
+        store, found = await SqliteStore.open(":memory:"), set[str]()
+        worker = Correlator(store, Time(), metrics(), LATENESS)
+        for batch in batches:
+            found |= ids(await worker.observe(rules, hits(batch, rules)))
+        assert found == expected(story, rules) != set()
+        await store.close()
+
+
+async def test_late_records_do_not_reopen_a_span():
+    """What was judged is judged once; a record that comes after is counted as late and changes nothing."""
+    store, time, counted = await SqliteStore.open(":memory:"), Time(), metrics()
+    worker, found = Correlator(store, time, counted, LATENESS), set[str]()
+    await worker.observe(BOOK, hits([record("A", 0), record("A", 1)]))
+    time.now += timedelta(hours=1)
+    await closed(worker, found)
+    assert len(found) > 0
+    await worker.observe(BOOK, hits([record("A", 2)]))
+    time.now += timedelta(hours=1)
+    again = set[str]()
+    await closed(worker, again)
+    assert not again
+    assert sum(sample(counted, "sightings_dropped_total", rule=one.rule.id, reason="late") for one in BOOK.correlations) > 0
+    await store.close()
+
+
+async def test_what_is_due_stays_due_until_it_is_told():
+    """A worker that dies between judging and telling loses nothing: the span is judged again."""
+    store, time = await SqliteStore.open(":memory:"), Time()
+    worker = Correlator(store, time, metrics(), LATENESS)
+    await worker.observe(BOOK, hits([record("A", 0), record("A", 1)]))
+    time.now += timedelta(hours=1)
+    first = [judged async for judged in worker.due(BOOK)]
+    second = [judged async for judged in worker.due(BOOK)]
+    assert ids([one for judged in first for one in judged.matches]) == ids([one for judged in second for one in judged.matches]) != set()
+    await store.close()
+
+
+async def test_a_changed_rule_gives_its_spans_up():
+    """Spans of a rule that is no longer there, or means something else now, are abandoned, and counted."""
+    store, time, counted = await SqliteStore.open(":memory:"), Time(), metrics()
+    worker = Correlator(store, time, counted, LATENESS)
+    await worker.observe(BOOK, hits([record("A", 0)]))
+    time.now += timedelta(hours=1)
+    other = book(*OPEN)
+    judged = [one async for one in worker.due(other)]
+    assert judged
+    assert not any(one.matches for one in judged)
+    assert sample(counted, "windows_closed_total", rule="gone", outcome="abandoned") == len(judged)
+    await store.close()
+
+
+async def test_a_storm_that_was_told_is_not_read_again():
+    """Once its finding is told, more of a storm reads no window; what lies in the next span is seen all the same."""
+    rules = book(watching("event_count", "a", **BY, condition={"gte": 3}, timespan="1h"))
+    store, read = await SqliteStore.open(":memory:"), list[int]()
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
+            read.append(limit)
+            return await store.sightings(window, since, until, limit)
+
+    worker = Correlator(cast("Store", Counting()), Time(), metrics(), LATENESS)
+    for number in range(100):
+        for finding_id in ids(await worker.observe(rules, hits([record("A", number)], rules))):
+            await store.settle([finding_id], "worker", START)
+    windows = [limit for limit in read if limit > 1]
+    assert len(windows) == correlator.STORM - 1
+    later = [record("A", 3600 + number) for number in range(2)]
+    assert not ids(await worker.observe(rules, hits(later[:1], rules))) - expected([record("A", n) for n in range(100)] + later, rules)
+    assert ids(await worker.observe(rules, hits([record("A", 1800)], rules)))
+    await store.close()
+
+
+async def test_a_storm_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    """Past a bound the events of one group and span are not kept; by then they were found, and the rest is counted."""
+    monkeypatch.setattr(correlator, "MOST_IN_SPAN", 20)
+    rules = book(watching("event_count", "a", **BY, condition={"gte": 3}, timespan="1h"))
+    store, counted = await SqliteStore.open(":memory:"), metrics()
+    worker, found = Correlator(store, Time(), counted, LATENESS), set[str]()
+    for _ in range(2):  # a second delivery does not count
+        for number in range(50):
+            found |= ids(await worker.observe(rules, hits([record("A", number, number=number)], rules)))
+    (rule,) = rules.correlations
+    assert len(found) == 1
+    assert sample(counted, "sightings_dropped_total", rule=rule.rule.id, reason="crowded") == 60
+    (window,) = {one.window for one in rule.sightings(rule.rules[0], record("A", 0))}
+    assert len(await store.sightings(window, START, START + timedelta(hours=1), 1000)) == 20
+    await store.close()

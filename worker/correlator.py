@@ -1,0 +1,209 @@
+"""Correlations over records that arrive late, twice, out of order and at several workers.
+
+In go the hits of one message (a watched rule, and the record that it matched); out come what correlations found by them. Sightings are kept
+in the store, so that it does not matter who saw which: a sighting is written before its window is read, so of two workers at least
+one sees both. Whatever is found bears an id made of correlation, group and span, so that finding it again is no second finding.
+
+Open correlations are judged at once. Closing ones (`detect/correlation.py`) are scheduled and judged by `due` once their span has been
+over for the lateness bound. Records later than that still count for open ones as long as their window is kept, and are counted as late for closing ones.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from worker.detect.correlation import Correlation, timed
+from worker.detect.rulebook import Matches, Rulebook, keep
+from worker.detect.windows import ends, judge, span_start
+from worker.model import Closing, Occurrence, Record, Sighting, occurrence_id
+from worker.state.store import Store
+
+MOST_IN_SPAN = 2_000
+"""Sightings of one group that one worker keeps for one span, or twice the correlation's count if that is more.
+
+Any correlation that counts to half of that has been found by then; what comes on top could only find it again.
+"""
+SPANS_COUNTED = 10_000
+KEYS_KNOWN = 50_000
+"""Sightings remembered in the process, so that a second delivery does not count against `MOST_IN_SPAN`."""
+STORM = 50
+"""Sightings of one group and span from which on it is asked, before a window is read again, whether it has anything left to tell."""
+MOST_READ = 20_000
+"""Sightings of one window looked at together, some 30 MB of records. Beyond it the latest of them are not looked at."""
+MOST_DUE = 1_000
+EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+CLOSED = "closed|"
+
+Hit = tuple[str, Record]
+"""The id of a watched rule, and the record that it matched."""
+
+
+class Counted(Protocol):
+    """What is told of sightings; `observe/metrics.py` has it."""
+
+    def sighted(self, rule_id: str, count: int) -> None: ...
+
+    def sighting_dropped(self, rule_id: str, reason: str, count: int) -> None: ...
+
+    def window_closed(self, rule_id: str, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A span that was due, and what was found in it. Call `Correlator.closed` once that has been told."""
+
+    closing: Closing
+    matches: tuple[Matches, ...]
+
+
+class Correlator:
+    """Keeps the windows of all correlations. `lateness` is how long after its span a closing correlation waits for late records."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime], metrics: Counted, lateness: timedelta) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._lateness = lateness
+        self._in_span: OrderedDict[tuple[str, datetime], int] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    async def observe(self, book: Rulebook, hits: Iterable[Hit]) -> list[Matches]:
+        """What open correlations find by these hits. Raises `StoreError`; then nothing is lost, because the same hits will come again."""
+        seen: dict[str, list[Sighting]] = {one.rule.id: [] for one in book.correlations}
+        for rule, record in hits:
+            for one in book.watching.get(rule, ()):
+                seen[one.rule.id] += one.sightings(rule, record)
+                if not timed(record):
+                    self._metrics.sighting_dropped(one.rule.id, "untimed", 1)
+        return await self._follow(book, seen)
+
+    async def due(self, book: Rulebook) -> AsyncIterator[Judged]:
+        """The spans whose time to be judged has come, judged, at most `MOST_DUE` of them. Raises `StoreError`."""
+        known = {one.fingerprint: one for one in book.correlations}
+        for closing in await self._store.due(self._clock(), MOST_DUE):
+            yield Judged(closing, tuple(await self._judge(book, known.get(closing.correlation), closing)))
+
+    async def closed(self, closing: Closing, owner: str) -> None:
+        """What was found in the span has been told: it is never judged again. Raises `StoreError`."""
+        await self._store.settle([CLOSED + closing.key], owner, self._clock())
+        await self._store.unschedule([closing.key])
+
+    # Open.
+
+    async def _follow(self, book: Rulebook, seen: dict[str, list[Sighting]]) -> list[Matches]:
+        """From sightings to findings; what is found is a sighting for the correlations that watch the finder, which stand after it."""
+        found: dict[str, Matches] = {}
+        for one in book.correlations:
+            fresh = await self._kept(one, seen[one.rule.id])
+            if not fresh:
+                continue
+            outer = book.watching.get(one.rule.id, ())
+            for occurrence in [] if one.closing else await self._occurrences(one, fresh, every=book.every_end(one)):
+                matches = book.correlated(one, occurrence)
+                for other in outer if matches.hits else ():
+                    seen[other.rule.id] += other.outer_sightings(occurrence)
+                keep(found, occurrence, matches)
+        return list(found.values())
+
+    async def _kept(self, one: Correlation, sightings: Sequence[Sighting]) -> list[Sighting]:
+        """Those of the sightings that are in the store now: not the late ones and not those of a span that is full."""
+        fresh = await self._in_time(one, sightings) if one.closing else sightings
+        fresh = self._not_crowded(one, fresh)
+        if not fresh:
+            return []
+        now = self._clock()
+        newest = max(now, *(sighting.time for sighting in fresh))
+        await self._store.sight(fresh, _later(newest, 2 * one.timespan + self._lateness))
+        if one.closing:
+            spans = {(sighting.window, span_start(sighting.time, one.timespan)) for sighting in fresh}
+            await self._store.schedule([self._closing(one, window, start, now) for window, start in spans])
+        self._metrics.sighted(one.rule.id, len(fresh))
+        return fresh
+
+    def _not_crowded(self, one: Correlation, sightings: Sequence[Sighting]) -> list[Sighting]:
+        most = max(MOST_IN_SPAN, int(2 * one.threshold.count))
+        kept = []
+        for sighting in sightings:
+            span, known = (sighting.window, span_start(sighting.time, one.timespan)), f"{sighting.window}|{sighting.key}"
+            count = self._in_span.pop(span, 0)
+            self._in_span[span] = count + (known not in self._known)
+            if count < most or known in self._known:
+                kept.append(sighting)
+                self._known[known] = None
+        for bounded, most_kept in ((self._in_span, SPANS_COUNTED), (self._known, KEYS_KNOWN)):
+            while len(bounded) > most_kept:
+                bounded.popitem(last=False)
+        if len(kept) < len(sightings):
+            self._metrics.sighting_dropped(one.rule.id, "crowded", len(sightings) - len(kept))
+        return kept
+
+    async def _occurrences(self, one: Correlation, fresh: Sequence[Sighting], *, every: bool) -> list[Occurrence]:
+        """What the windows of fresh sightings hold from each of these on, for one timespan: further on nothing has changed."""
+        found: list[Occurrence] = []
+        windows: dict[str, list[Sighting]] = {}
+        for sighting in fresh:
+            windows.setdefault(sighting.window, []).append(sighting)
+        for window, within in windows.items():
+            first, last = min(one.time for one in within), max(one.time for one in within)
+            since, until = _earlier(first, one.timespan), _later(last, one.timespan)
+            if not every and await self._told(one, window, first, last):
+                continue
+            held = await self._store.sightings(window, since, until, MOST_READ)
+            if len(held) == MOST_READ:
+                self._metrics.sighting_dropped(one.rule.id, "crowded", 1)
+            found += ends(one, held, first, every=every)
+        return found
+
+    async def _told(self, one: Correlation, window: str, first: datetime, last: datetime) -> bool:
+        """Whether sightings from `first` to `last` can only find again what was told: in a storm that spares reading its window each time."""
+        start = span_start(first, one.timespan)
+        end = _later(start, one.timespan)
+        if last >= end or self._in_span.get((window, start), 0) < STORM:
+            return False
+        if not await self._store.settled([occurrence_id(one.rule.id, window, start)]):
+            return False
+        return not await self._store.sightings(window, end, _later(last, one.timespan), 1)
+
+    # Closing.
+
+    async def _in_time(self, one: Correlation, sightings: Sequence[Sighting]) -> list[Sighting]:
+        keys = [
+            CLOSED + self._closing(one, sighting.window, span_start(sighting.time, one.timespan), EARLIEST).key for sighting in sightings
+        ]
+        over = await self._store.settled(list(dict.fromkeys(keys)))
+        fresh = [sighting for sighting, key in zip(sightings, keys, strict=True) if key not in over]
+        if len(fresh) < len(sightings):
+            self._metrics.sighting_dropped(one.rule.id, "late", len(sightings) - len(fresh))
+        return fresh
+
+    def _closing(self, one: Correlation, window: str, start: datetime, now: datetime) -> Closing:
+        # From whichever is later, the end of the span or its first record's arrival: a backlog of hours is read in no order at all.
+        return Closing(one.fingerprint, window, start, _later(max(_later(start, one.timespan), now), self._lateness))
+
+    async def _judge(self, book: Rulebook, one: Correlation | None, closing: Closing) -> list[Matches]:
+        if one is None:  # its rule was changed or taken away since
+            self._metrics.window_closed("gone", "abandoned")
+            return []
+        end = _later(closing.start, one.timespan)
+        found = judge(one, closing.start, await self._store.sightings(closing.window, closing.start, end, MOST_READ))
+        self._metrics.window_closed(one.rule.id, "nothing" if found is None else "found")
+        if found is None:
+            return []
+        matches = book.correlated(one, found)
+        seen: dict[str, list[Sighting]] = {other.rule.id: [] for other in book.correlations}
+        for other in book.watching.get(one.rule.id, ()) if matches.hits else ():
+            seen[other.rule.id] += other.outer_sightings(found)
+        return [matches, *await self._follow(book, seen)]
+
+
+def _later(time: datetime, by: timedelta) -> datetime:
+    return time + by if time < LATEST - by else LATEST
+
+
+def _earlier(time: datetime, by: timedelta) -> datetime:
+    return time - by if time > EARLIEST + by else EARLIEST

@@ -1,0 +1,174 @@
+"""What each item of the DynamoDB table looks like: pure, from a value to its item and back.
+
+| what          | pk                         | sk                           | other attributes                                          |
+|---------------|----------------------------|------------------------------|-----------------------------------------------------------|
+| claim         | `claim#` and the key       | `claim`                      | owner, lease_until, settled_at, expires_at                |
+| profile event | `profile#` and an id       | the event's key              | account, profile, time, kind, detail, expires_at          |
+| sighting      | `window#` and the window   | the time, `#` and the key    | keep_until, packed (zlib), expires_at                     |
+| closing       | `closing`                  | the closing's key            | correlation, window, start, due_at                        |
+| journal line  | `journal`                  | number, 12 digits            | task_id, outcome, hash, previous, line (zlib)             |
+
+Times are in microseconds since 1970 (`canonical.py`), but for `expires_at`, which is TTL's and in seconds. In a sort key a time is 18 digits from the year 1
+on, so that DynamoDB's order of bytes is the order of time. A profile's name comes from whoever called AWS, so a fixed-length id of it
+stands in the key. A journal line is compressed because a fleet's plan can pass DynamoDB's 400 KB an item.
+
+Journal and closings have no `expires_at`: nothing ever takes a line out, and a closing is forgotten once it has been judged. TTL deletes days
+late, and what it is to delete may still be read: harmless, because a window is read by its time.
+"""
+
+from __future__ import annotations
+
+import zlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from worker.model import Closing, JournalEntry, ProfileEvent, Sighting, stable_id
+from worker.state import canonical
+
+Item = dict[str, Any]
+
+CLAIMS_KEPT = timedelta(days=90)
+"""Longer than SQS (14 days) and then a dead-letter queue (14 more) can hold a message that would ask again."""
+EVENTS_KEPT = timedelta(days=5 * 365)
+"""A profile may live for years before somebody deletes it, and its first event may be all that tells its path and tags."""
+
+CLOSING, JOURNAL = "closing", "journal"
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
+_SECOND = 1_000_000
+_FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def text(value: str) -> Item:
+    """A text as an attribute's value."""
+    return {"S": value}
+
+
+def time(moment: datetime) -> Item:
+    """A moment as an attribute's value."""
+    return {"N": str(canonical.micros(moment))}
+
+
+def expiry(moment: datetime) -> Item:
+    """The value of `expires_at` for what is kept until a moment at least."""
+    return {"N": str(-(-canonical.micros(moment) // _SECOND))}
+
+
+def key(partition: str, sort: str) -> Item:
+    """The key of an item."""
+    return {"pk": text(partition), "sk": text(sort)}
+
+
+def _moment(item: Item, name: str) -> datetime:
+    return canonical.moment(int(item[name]["N"]))
+
+
+# Claims.
+
+
+def claim_key(key_of_claim: str) -> Item:
+    """The key of a claim's item."""
+    return key(f"claim#{key_of_claim}", "claim")
+
+
+def settled_claim(key_of_claim: str, owner: str, now: datetime) -> Item:
+    """A claim whose work has been done."""
+    return {**claim_key(key_of_claim), "owner": text(owner), "settled_at": time(now), "expires_at": expiry(now + CLAIMS_KEPT)}
+
+
+# Profile memory.
+
+
+def profile_partition(account: str, profile: str) -> str:
+    """Where the events of a profile stand."""
+    return f"profile#{stable_id('profile', account, profile)}"
+
+
+def profile_event(event: ProfileEvent) -> Item:
+    """A profile event."""
+    seconds = canonical.micros(event.time) // _SECOND + int(EVENTS_KEPT.total_seconds())
+    return {
+        **key(profile_partition(event.account, event.profile), event.key),
+        "account": text(event.account),
+        "profile": text(event.profile),
+        "time": time(event.time),
+        "kind": text(event.kind),
+        "detail": text(canonical.dump(event.detail)),
+        "expires_at": {"N": str(seconds)},  # not by `expiry`: the event's time is somebody else's, and may be in the year 9999
+    }
+
+
+def to_profile_event(item: Item) -> ProfileEvent:
+    """What `profile_event` was made of."""
+    detail = canonical.load(item["detail"]["S"])
+    return ProfileEvent(item["account"]["S"], item["profile"]["S"], _moment(item, "time"), item["sk"]["S"], item["kind"]["S"], detail)
+
+
+# Windows.
+
+
+def window_partition(window: str) -> str:
+    """Where the sightings of a window stand."""
+    return f"window#{window}"
+
+
+def sortable(moment: datetime) -> str:
+    """A moment as the sort key of a sighting begins: 18 digits, in the order of time from the year 1 to 9999."""
+    return f"{canonical.micros(moment) - canonical.micros(_FIRST_YEAR):018d}"
+
+
+def past(moment: datetime) -> str:
+    """A sort key behind those of all sightings of a moment and before those of the next: `$` is the byte after `#`."""
+    return f"{sortable(moment)}$"
+
+
+def sighting(seen: Sighting, keep_until: datetime) -> Item:
+    """A sighting, to be kept until a time at least."""
+    return {
+        **key(window_partition(seen.window), f"{sortable(seen.time)}#{seen.key}"),
+        "keep_until": time(keep_until),
+        "packed": {"B": canonical.pack(seen)},
+        "expires_at": expiry(keep_until),
+    }
+
+
+def to_sighting(item: Item, window: str) -> Sighting:
+    """What `sighting` was made of; of a huge record without some members."""
+    micros = int(item["sk"]["S"].partition("#")[0]) + canonical.micros(_FIRST_YEAR)
+    return canonical.unpack(item["packed"]["B"], window, canonical.moment(micros))
+
+
+def closing(later: Closing) -> Item:
+    """A closing."""
+    return {
+        **key(CLOSING, later.key),
+        "correlation": text(later.correlation),
+        "window": text(later.window),
+        "start": time(later.start),
+        "due_at": time(later.due_at),
+    }
+
+
+def to_closing(item: Item) -> Closing:
+    """What `closing` was made of."""
+    return Closing(item["correlation"]["S"], item["window"]["S"], _moment(item, "start"), _moment(item, "due_at"))
+
+
+# The journal.
+
+
+def journal_line(number: int, entry: JournalEntry, line: str, previous: str, mark: str) -> Item:
+    """A line of the journal; `mark` is its hash and `previous` that of the line before."""
+    return {
+        **key(JOURNAL, f"{number:012d}"),
+        "task_id": text(entry.task_id),
+        "outcome": text(entry.outcome),
+        "hash": text(mark),
+        "previous": text(previous),
+        "line": {"B": zlib.compress(line.encode("ascii"))},
+    }
+
+
+def to_journal_line(item: Item) -> tuple[JournalEntry, str, str]:
+    """The entry, its hash and that of the line before."""
+    return canonical.entry(zlib.decompress(item["line"]["B"]).decode("ascii")), item["hash"]["S"], item["previous"]["S"]
