@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check format lock clean help
+.PHONY: demo test check bench format lock clean help
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
 	$(BIN)/codespell
 	$(BIN)/python -m worker rules check worker/detect/rules
 	$(BIN)/python -m worker rules test worker/detect/rules
+
+bench: $(VENV)/.dev  ## what things cost, as ratios; real logs in ../shared/data are used where they are
+	$(BIN)/python -m benchmarks.rules
 
 format: $(VENV)/.dev  ## rewrite the code as `check` wants it
 	$(BIN)/ruff check --fix .

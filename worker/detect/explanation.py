@@ -14,6 +14,7 @@ from typing import Any
 
 from worker.detect.demands import ANYTHING, Demands
 from worker.detect.fields import Event, Reader
+from worker.detect.hints import Hint
 
 MOST_VALUES = 20
 """Alternatives that a claim's text names before it counts the others."""
@@ -35,7 +36,8 @@ class Word(StrEnum):
 class Claim:
     """One test: the field (None: any text in the event), what is asked of it, and the values of which any will do.
 
-    `reads` are the fields it looks at, by name. `name` is that of the search which is nothing but this.
+    `reads` are the fields it looks at, by name; an event for which it holds fulfils one of its `hints`, if there are any. `name` is that of
+    the search which is nothing but this.
     """
 
     field: str | None
@@ -44,6 +46,7 @@ class Claim:
     holds: Callable[[Event], bool]
     demands: Demands
     reads: tuple[tuple[str, Reader], ...]
+    hints: tuple[Hint, ...] = ()
     name: str | None = None
 
     @property

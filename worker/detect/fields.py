@@ -73,7 +73,8 @@ def reader(field: str) -> Reader:
     """The reader of one field."""
     parts = field.split(".")
     if len(parts) == 1:
-        return lambda event: _members(event, field, fold(field))
+        folded = fold(field)
+        return lambda event: [event[field]] if field in event else _members(event, field, folded)
     # At each depth, the names that one member may bear: the next part alone, else that part and the following ones with their dots.
     names = [
         [(end, name, fold(name)) for end in range(start + 1, len(parts) + 1) for name in [".".join(parts[start:end])]]
@@ -92,7 +93,15 @@ def reader(field: str) -> Reader:
                     break
         return found
 
-    return lambda event: look(event, 0)
+    def read(event: Event) -> list[Any]:
+        value: Any = event
+        for part in parts:  # nearly always objects all the way, with members of exactly these names
+            if type(value) is not dict or part not in value:
+                return look(event, 0)
+            value = value[part]
+        return [value]
+
+    return read
 
 
 def _objects(value: Any) -> list[Event]:

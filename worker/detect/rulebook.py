@@ -1,7 +1,6 @@
-"""The rulebook: every rule, indexed by the event source, name and type of identity it demands, and what watches them together.
+"""The rulebook: every rule, indexed by what an event must hold for it, and what watches the rules together.
 
-A record is asked of only those rules that its eventSource, eventName and userIdentity.type could satisfy, with the same answer as if it
-were asked of all. What a rule found is then a finding, unless a suppression speaks against it or it serves correlations alone, and a
+A record is asked of only those rules that it may match (`index.py`), with the same answer as if it were asked of all. What a rule found is then a finding, unless a suppression speaks against it or it serves correlations alone, and a
 hit for the correlations that watch it. A newcomer adds a rule as a YAML file in `rules/` or in a folder of their own: docs/rules.md.
 """
 
@@ -9,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 
 from worker.detect import suppression
 from worker.detect.correlation import Correlation
-from worker.detect.demands import ANYTHING, Demand, interest
+from worker.detect.demands import ANYTHING, interest
+from worker.detect.index import Index
 from worker.detect.rulefile import CompiledRule
 from worker.detect.subject import actor_of, subject_of
 from worker.detect.suppression import Suppression
-from worker.model import Finding, Interest, Occurrence, Record
+from worker.model import Finding, Interest, Occurrence, Record, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def keep(found: dict[str, Matches], occurrence: Occurrence, matches: Matches) ->
 class Rulebook:
     """Rules in a stable order; correlations, those that others watch first. `interest` is what records must be built for.
 
-    `unindexed` are the rules that every record is asked of, `silent` the ids of those that only serve correlations (whose `generate` says no).
+    `unindexed` are the rules for which every record must be built, `silent` the ids of those that only serve correlations (whose `generate` says no).
     """
 
     rules: tuple[CompiledRule, ...]
@@ -65,20 +64,26 @@ class Rulebook:
     unindexed: tuple[CompiledRule, ...]
     silent: frozenset[str]
     watching: Mapping[str, tuple[Correlation, ...]] = field(repr=False)
-    positions: Mapping[Demand, tuple[int, ...]] = field(repr=False)
+    places: Index = field(repr=False)
 
     def match(self, record: Record) -> Matches:
         """What the rules say of a record. Never raises: a rule that does is among the errors and spoils no other."""
-        found: list[Finding] = []
+        places = self.places.candidates(record.event)
+        if not places:
+            return NO_MATCH
+        matched: list[Rule] = []
         errors: list[RuleError] = []
-        for compiled in self.candidates(record):
-            rule = compiled.rule
+        for place in places:
+            compiled = self.rules[place]
             try:
-                if compiled.matches(record.event):
-                    found.append(Finding(rule, record, actor_of(record), subject_of(record)))
+                if compiled.matcher.matches(record.event):
+                    matched.append(compiled.rule)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is this rule's alone
-                errors.append(RuleError(rule.id, f"{type(error).__name__}: {error}"))
-        return self._sorted(found, tuple(errors)) if found or errors else NO_MATCH
+                errors.append(RuleError(compiled.rule.id, f"{type(error).__name__}: {error}"))
+        if not matched:
+            return Matches(errors=tuple(errors)) if errors else NO_MATCH
+        actor, subject = actor_of(record), subject_of(record)
+        return self._sorted([Finding(rule, record, actor, subject) for rule in matched], tuple(errors))
 
     def correlated(self, correlation: Correlation, occurrence: Occurrence) -> Matches:
         """What an occurrence is: a finding of its last record and whoever acted in it, and a hit for the correlations that watch this one."""
@@ -94,34 +99,23 @@ class Rulebook:
         return rule in self.watching or any(one.rules is None or rule in one.rules for one in self.suppressions)
 
     def _sorted(self, found: list[Finding], errors: tuple[RuleError, ...] = ()) -> Matches:
-        against = [suppression.first(self.suppressions, finding) for finding in found]
+        against = [suppression.first(self.suppressions, finding) for finding in found] if self.suppressions else [None] * len(found)
         free = [finding for finding, one in zip(found, against, strict=True) if one is None]
         return Matches(
-            findings=tuple(finding for finding in free if finding.rule.id not in self.silent),
+            findings=tuple([finding for finding in free if finding.rule.id not in self.silent]) if self.silent else tuple(free),
             errors=errors,
-            hits=tuple(finding.rule.id for finding in free if finding.rule.id in self.watching),
-            suppressed=tuple((finding, one) for finding, one in zip(found, against, strict=True) if one is not None),
+            hits=tuple([finding.rule.id for finding in free if finding.rule.id in self.watching]),
+            suppressed=tuple([(finding, one) for finding, one in zip(found, against, strict=True) if one is not None]),
         )
 
     def candidates(self, record: Record) -> Iterator[CompiledRule]:
-        """The rules that may match a record, in order: those its source, name and identity satisfy, or all where one is no text."""
-        source, name, identity = record.event.get("eventSource"), record.event.get("eventName"), record.identity_type
-        if not isinstance(source, str) or not isinstance(name, str) or identity is None:
-            return iter(self.rules)
-        told = ((source.lower(), None), (name.lower(), None), (identity.lower(), None))
-        found = [chosen for demand in product(*told) if (chosen := self.positions.get(demand))]
-        if len(found) <= 1:
-            return (self.rules[position] for positions in found for position in positions)
-        return (self.rules[position] for position in sorted({position for positions in found for position in positions}))
+        """The rules that may match a record, in order."""
+        return (self.rules[place] for place in self.places.candidates(record.event))
 
 
 def index(rules: Iterable[CompiledRule], correlations: Iterable[Correlation] = (), suppressions: Iterable[Suppression] = ()) -> Rulebook:
     """The rulebook of some rules, in their order; correlations come with those that others watch first."""
     rules, correlations = tuple(rules), tuple(correlations)
-    positions: dict[Demand, list[int]] = {}
-    for position, rule in enumerate(rules):
-        for demand in rule.demands:
-            positions.setdefault(demand, []).append(position)
     watching: dict[str, list[Correlation]] = {}
     for one in correlations:
         for watched in dict.fromkeys(one.rules):
@@ -134,5 +128,5 @@ def index(rules: Iterable[CompiledRule], correlations: Iterable[Correlation] = (
         unindexed=tuple(rule for rule in rules if ANYTHING in rule.demands),
         silent=frozenset(watched for watched, by in watching.items() if not any(one.generate for one in by)),
         watching={watched: tuple(by) for watched, by in watching.items()},
-        positions={demand: tuple(places) for demand, places in positions.items()},
+        places=Index(rule.matcher.tree for rule in rules),
     )

@@ -53,6 +53,7 @@ from worker.detect.demands import NOTHING, Demands, both, either, literal
 from worker.detect.expansion import expanded, expanded_item
 from worker.detect.explanation import ANYWHERE, Claim, Junction, Node, Word
 from worker.detect.fields import Event, Reader, elements, fold, leaves, reader, text_of
+from worker.detect.hints import Hint, Sort, hints
 from worker.detect.values import ANY_TEXT, Test, UnsupportedError, keyword, test, whole
 from worker.detect.wording import words
 
@@ -222,13 +223,22 @@ def _alternatives(node: ConditionOR) -> Iterator[Matcher]:
         else:
             choices.setdefault(part.field, {}).setdefault(text, words(part.value)[1])
     for field, texts in choices.items():
-        demands = either(literal(field, text) for text in texts)
-        yield _claim(field, "=", tuple(texts.values()), _any_value(reader(field), _one_of(frozenset(texts))), demands)
+        one_of = _any_value(reader(field), _one_of(frozenset(texts)))
+        demands, needs = either(literal(field, text) for text in texts), tuple(Hint(field, Sort.IS, text) for text in texts)
+        yield _claim(field, "=", tuple(texts.values()), one_of, demands, needs)
 
 
-def _claim(field: str | None, asks: str, values: tuple[str, ...], matches: Predicate, demands: Demands = NOTHING, *others: str) -> Matcher:
-    """The matcher of one test. `others` are the fields it looks at beside its own."""
-    return Matcher(matches, Claim(field, asks, values, matches, demands, tuple((one, reader(one)) for one in (field, *others) if one)))
+def _claim(
+    field: str | None,
+    asks: str,
+    values: tuple[str, ...],
+    matches: Predicate,
+    demands: Demands = NOTHING,
+    needs: tuple[Hint, ...] = (),
+    other: str | None = None,
+) -> Matcher:
+    """The matcher of one test. `other` is a field that it looks at beside its own."""
+    return Matcher(matches, Claim(field, asks, values, matches, demands, tuple((one, reader(one)) for one in (field, other) if one), needs))
 
 
 def _one_of(texts: frozenset[str]) -> Test:
@@ -253,9 +263,10 @@ def _field(field: str, value: SigmaType) -> Matcher:
         wanted = value.exists
         return _claim(field, asks, (), lambda event: bool(read(event)) is wanted)
     if isinstance(value, SigmaFieldReference):
-        return _claim(field, asks, (text,), _reference(read, value), NOTHING, value.field)
+        return _claim(field, asks, (text,), _reference(read, value), other=value.field)
     folded = whole(value)
-    return _claim(field, asks, (text,), _any_value(read, test(value)), NOTHING if folded is None else literal(field, folded))
+    demands = NOTHING if folded is None else literal(field, folded)
+    return _claim(field, asks, (text,), _any_value(read, test(value)), demands, hints(field, value))
 
 
 def _any_value(read: Reader, holds: Test) -> Predicate:

@@ -35,25 +35,28 @@ ROOT_MFA = "root-account-mfa-device"
 HIDDEN_NAME = "HIDDEN_DUE_TO_SECURITY_REASONS"
 """What CloudTrail writes for the name in a failed sign-in, which may be a password typed into the wrong box."""
 
+NOTHING: Mapping[str, Any] = {}
+
 DEEPEST = 8
 """EC2 wraps an association's members twice at most; deeper is not its writing."""
 
 
 def actor_of(record: Record) -> Actor:
     """Who made the call."""
-    identity_type = record.text("userIdentity", "type")
-    arn = record.text("userIdentity", "arn")
-    issuer = ("userIdentity", "sessionContext", "sessionIssuer")
-    account = record.text("userIdentity", "accountId") or record.text(*issuer, "accountId") or _arn_part(arn, 4)
-    name, session = record.text("userIdentity", "userName"), None
+    identity = _object(record.event.get("userIdentity"))
+    session_context = _object(identity.get("sessionContext"))
+    issuer = _object(session_context.get("sessionIssuer"))
+    identity_type, arn = _text(identity.get("type")), _text(identity.get("arn"))
+    account = _text(identity.get("accountId")) or _text(issuer.get("accountId")) or _arn_part(arn, 4)
+    name, session = _text(identity.get("userName")), None
     resource = (_arn_part(arn, 5) or "").split("/")
     if identity_type == "AssumedRole":
-        session = resource[-1] if resource[0] == "assumed-role" and len(resource) > 2 else _session_of(record)
-        name = record.text(*issuer, "userName") or (resource[1] if resource[0] == "assumed-role" and len(resource) > 1 else None)
+        session = resource[-1] if resource[0] == "assumed-role" and len(resource) > 2 else _session_of(identity)
+        name = _text(issuer.get("userName")) or (resource[1] if resource[0] == "assumed-role" and len(resource) > 1 else None)
     elif identity_type == "Root":
         name = ROOT
     elif identity_type == "AWSService":
-        name = record.text("userIdentity", "invokedBy")
+        name = _text(identity.get("invokedBy"))
     elif identity_type == "IdentityCenterUser":
         name = name or record.text("userIdentity", "onBehalfOf", "userId")
     elif identity_type == "FederatedUser":
@@ -65,10 +68,10 @@ def actor_of(record: Record) -> Actor:
         name=None if name == HIDDEN_NAME else name,
         account=account,
         session=session,
-        issuer_arn=record.text(*issuer, "arn"),
-        source_identity=record.text("userIdentity", "sessionContext", "sourceIdentity"),
-        access_key_id=record.text("userIdentity", "accessKeyId"),
-        mfa=_mfa(record, identity_type),
+        issuer_arn=_text(issuer.get("arn")),
+        source_identity=_text(session_context.get("sourceIdentity")),
+        access_key_id=_text(identity.get("accessKeyId")),
+        mfa=_mfa(record, identity_type, session_context),
         source_ip=record.text("sourceIPAddress"),
         user_agent=record.text("userAgent"),
     )
@@ -208,6 +211,10 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, (dict, Mapping)) else NOTHING
+
+
 def _arn_part(arn: str | None, number: int) -> str | None:
     """One of an ARN's six parts: arn, partition, service, region, account, resource."""
     parts = (arn or "").split(":", 5)
@@ -227,15 +234,15 @@ def _partition(record: Record) -> str:
     return {"us-gov": "aws-us-gov", "cn": "aws-cn"}.get(region.rsplit("-", 2)[0], "aws")
 
 
-def _session_of(record: Record) -> str | None:
+def _session_of(identity: Mapping[str, Any]) -> str | None:
     """The session's name from the principal's id, `AROA...:name`."""
-    principal = record.text("userIdentity", "principalId") or ""
+    principal = _text(identity.get("principalId")) or ""
     return principal.partition(":")[2] or None
 
 
-def _mfa(record: Record, identity_type: str | None) -> bool | None:
+def _mfa(record: Record, identity_type: str | None, session_context: Mapping[str, Any]) -> bool | None:
     """Whether the session was opened with MFA. A console sign-in of a user or root tells it elsewhere, before there is a session."""
-    told = record.get("userIdentity", "sessionContext", "attributes", "mfaAuthenticated")
+    told = _object(session_context.get("attributes")).get("mfaAuthenticated")
     if told is None and identity_type in ("IAMUser", "Root"):
         told = record.get("additionalEventData", "MFAUsed")
     if isinstance(told, bool):

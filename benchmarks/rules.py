@@ -1,0 +1,157 @@
+"""What a record costs by the number of rules: 10, 100, 1,000 and 3,000 of them, as ratios to 10.
+
+The rules are SigmaHQ's for CloudTrail and copies of them with other literals; without `../shared/data` the shipped ones serve. Three sorts of copies: every literal
+changed, every one but those of eventSource and eventName (so that all copies want the same records), and only patterns (contains,
+startswith, endswith, re). Fewer rules than there are are those with most hits, and first one that names no event: so every record is
+built at each size, nearly the same records match, and the ratio tells what rules cost that do not match.
+
+Two costs per record, each the median of interleaved runs over the same records: `match` asks the rulebook of decoded records, `read` is the whole way from
+the bytes of an object to findings. Only ratios of one run mean something; the microseconds are this machine's.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import yaml
+
+from worker.detect import library
+from worker.detect.rulebook import Rulebook
+from worker.ingest import trail
+from worker.model import Origin, Record, stable_id
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SIZES = (10, 100, 1_000, 3_000)
+RUNS = 7
+BOUNDS = trail.Bounds(2**29, 2**20)
+EVENT = ("eventSource", "eventName")
+PATTERNS = ("contains", "startswith", "endswith", "re")
+
+Changes = Callable[[str], bool]
+"""Whether the literals under a key (a field with its modifiers) are changed in copies."""
+
+SORTS: dict[str, Changes] = {
+    "all literals": lambda _: True,
+    "all but the event's": lambda key: key.split("|")[0] not in EVENT,
+    "patterns": lambda key: any(part in PATTERNS for part in key.split("|")[1:]),
+}
+
+
+def main() -> int:
+    """Print a table for each sort of copies."""
+    folder = SHARED / "sigma" / "sigmahq"
+    rules = [yaml.safe_load(path.read_text("utf-8")) for path in sorted((folder if folder.is_dir() else library.SHIPPED).glob("*.yml"))]
+    rules = [rule for rule in rules if "detection" in rule]
+    objects = list(_objects())
+    records = [Record(event, Origin(path="x")) for body in objects for event in json.loads(gzip.decompress(body))["Records"]]
+    book = book_of(rules)
+    hits = Counter(finding.rule.title for record in records for finding in book.match(record).findings)
+    unnamed = {one.rule.title for one in book.unindexed[:1]}
+    rules = sorted(rules, key=lambda rule: (rule["title"] not in unnamed, -hits[rule["title"]], rule["title"]))
+    print(
+        f"{len(rules)} rules, {len(objects)} objects, {len(records)} records{'' if folder.is_dir() else ' (made up: no shared data here)'}"
+    )
+    for sort, changes in SORTS.items():
+        books, seconds = {}, {}
+        for size in SIZES:
+            began = perf_counter()
+            books[size] = book_of(copies(rules, size, changes))
+            seconds[size] = perf_counter() - began
+        _tell(sort, books, seconds, records, objects)
+    return 0
+
+
+def book_of(rules: Iterable[Any]) -> Rulebook:
+    """The rulebook of rules as YAML holds them."""
+    return library.build([(f"{number}.yml", json.dumps(rule, default=str)) for number, rule in enumerate(rules)])
+
+
+def _tell(sort: str, books: dict[int, Rulebook], seconds: dict[int, float], records: Sequence[Record], objects: Sequence[bytes]) -> None:
+    matched = _costs({size: partial(_match, book, records) for size, book in books.items()}, len(records))
+    read = _costs({size: partial(_read, book, objects) for size, book in books.items()}, len(records))
+    print(f"\nCopies with other literals: {sort}")
+    print(f"{'rules':>6} {'match us':>9} {'ratio':>6} {'read us':>9} {'ratio':>6} {'findings':>9} {'load s':>7}")
+    for size, book in books.items():
+        print(
+            f"{size:>6} {matched[size]:>9.2f} {matched[size] / matched[10]:>6.2f} {read[size]:>9.2f} {read[size] / read[10]:>6.2f} "
+            f"{_match(book, records):>9} {seconds[size]:>7.2f}"
+        )
+
+
+def _costs(works: dict[int, Callable[[], int]], count: int) -> dict[int, float]:
+    """The median time of each work in microseconds a record, all taken in turns."""
+    took: dict[int, list[float]] = {size: [] for size in works}
+    for _ in range(RUNS):
+        for size, work in works.items():
+            began = perf_counter()
+            work()
+            took[size].append(perf_counter() - began)
+    return {size: median(times) / count * 1e6 for size, times in took.items()}
+
+
+def _match(book: Rulebook, records: Sequence[Record]) -> int:
+    return sum(len(book.match(record).findings) for record in records)
+
+
+def _read(book: Rulebook, objects: Sequence[bytes]) -> int:
+    return sum(_match(book, trail.read(body, Origin(path="x"), book.interest, BOUNDS).records) for body in objects)
+
+
+def copies(rules: Sequence[Any], size: int, changes: Changes) -> Iterator[Any]:
+    """As many rules: the first ones as they are, then copies in rounds."""
+    yield from rules[:size]
+    changing = [rule for rule in rules if _changed("", rule["detection"], 1, changes) != rule["detection"]]
+    for number in range(size - len(rules)):
+        rule = copy.deepcopy(changing[number % len(changing)])
+        rule["id"], rule["title"] = stable_id("copy", str(number)), f"{rule['title']} {number}"
+        rule.pop("name", None)
+        rule["detection"] = _changed("", rule["detection"], 1 + number // len(changing), changes)
+        yield rule
+
+
+def _changed(key: str, value: Any, turn: int, changes: Changes) -> Any:
+    if isinstance(value, dict):
+        return {one: under if one == "condition" else _changed(one, under, turn, changes) for one, under in value.items()}
+    if isinstance(value, list):
+        return [_changed(key, one, turn, changes) for one in value]
+    if isinstance(value, str) and value and changes(key):
+        return f"{value[:-1]}Q{turn}*" if value.endswith("*") and not value.endswith("\\*") else f"{value}Q{turn}"
+    return value
+
+
+def _objects() -> Iterator[bytes]:
+    """Real objects, the records of other collections in objects of twenty; or objects of our own making."""
+    yield from (path.read_bytes() for path in sorted((SHARED / "cloudtrail").rglob("*.json.gz")))
+    loose = [json.loads(line) for path in sorted((SHARED / "cloudtrail").glob("*/records.jsonl")) for line in path.read_text().splitlines()]
+    if not SHARED.is_dir():
+        loose = [_made_up(number) for number in range(2_000)]
+    for start in range(0, len(loose), 20):
+        yield gzip.compress(json.dumps({"Records": loose[start : start + 20]}).encode())
+
+
+def _made_up(number: int) -> dict[str, Any]:
+    names = ("DescribeInstances", "GetObject", "AssumeRole", "ListUsers", "DeleteInstanceProfile")
+    sources = ("ec2", "s3", "sts", "iam", "iam")
+    return {
+        "eventID": f"e-{number}",
+        "eventTime": "2026-11-24T12:00:00Z",
+        "eventSource": f"{sources[number % 5]}.amazonaws.com",
+        "eventName": names[number % 5],
+        "userIdentity": {"type": "IAMUser", "arn": f"arn:aws:iam::111122223333:user/user-{number % 7}"},
+        "userAgent": "aws-cli/2.22.12",
+        "requestParameters": {"name": f"n{number}"},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
