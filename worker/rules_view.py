@@ -128,7 +128,7 @@ def _indexed(rule: CompiledRule) -> str:
     if not events:
         return "asked of no record: its parts contradict each other"
     if events == ["*:*"]:
-        return "asked of every record"
+        return "every record is decoded for it"
     more = f" and {len(events) - MOST_EVENTS} more" if len(events) > MOST_EVENTS else ""
     return f"asked of {', '.join(events[:MOST_EVENTS])}{more}"
 

@@ -83,7 +83,9 @@ def remarks(rulebook: Rulebook) -> Iterator[Remark]:
     for rule in rulebook.unindexed:
         parts = "; ".join(part.text for part in unbound(rule.matcher.tree))
         cut = parts if len(parts) <= LONGEST_REASON else f"{parts[:LONGEST_REASON]}..."
-        yield Remark(rule, f"makes the worker decode every record, because this demands no eventSource, eventName or userIdentity.type: {cut}")
+        yield Remark(
+            rule, f"makes the worker decode every record, because this demands no eventSource, eventName or userIdentity.type: {cut}"
+        )
 
 
 def size(rulebook: Rulebook) -> str:
