@@ -1,0 +1,85 @@
+"""The values that travel through the pipe, from a notification to a task.
+
+Each is frozen and linked to what it came from, so that whoever holds a task can still name the record, the object and the bucket
+behind it. This package imports nothing of ours but itself. A newcomer adds a value here when it crosses from one stage to the next.
+"""
+
+from worker.model.fact import (
+    DRY_RUN,
+    EnrichedFinding,
+    Fact,
+    FactSource,
+    FactStatus,
+    ProfileEvent,
+    is_dry_run,
+)
+from worker.model.finding import (
+    CIRCUMSTANCES,
+    Actor,
+    Closing,
+    Finding,
+    Level,
+    Occurrence,
+    Rule,
+    Sighting,
+    Subject,
+    occurrence_id,
+)
+from worker.model.ids import (
+    NAMESPACE,
+    stable_id,
+)
+from worker.model.message import (
+    Fault,
+    LogObject,
+    Message,
+    Notice,
+    Origin,
+    Verdict,
+)
+from worker.model.record import (
+    Interest,
+    Record,
+)
+from worker.model.task import (
+    JournalEntry,
+    Outgoing,
+    Target,
+    Task,
+    Withheld,
+)
+
+__all__ = [
+    "CIRCUMSTANCES",
+    "DRY_RUN",
+    "NAMESPACE",
+    "Actor",
+    "Closing",
+    "EnrichedFinding",
+    "Fact",
+    "FactSource",
+    "FactStatus",
+    "Fault",
+    "Finding",
+    "Interest",
+    "JournalEntry",
+    "Level",
+    "LogObject",
+    "Message",
+    "Notice",
+    "Occurrence",
+    "Origin",
+    "Outgoing",
+    "ProfileEvent",
+    "Record",
+    "Rule",
+    "Sighting",
+    "Subject",
+    "Target",
+    "Task",
+    "Verdict",
+    "Withheld",
+    "is_dry_run",
+    "occurrence_id",
+    "stable_id",
+]

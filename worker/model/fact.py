@@ -1,0 +1,98 @@
+"""What is learnt about a finding, and what is remembered of an instance profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from worker.model.finding import CIRCUMSTANCES, Finding, Level
+
+DRY_RUN = "DryRunOperation"
+"""EC2's error code for a call that only asked whether it would be allowed, and would have been; CloudTrail writes `Client.` before it."""
+
+
+def is_dry_run(error_code: str | None) -> bool:
+    """Whether a call with this error code was a dry run, which changes nothing and is no failure."""
+    return error_code is not None and error_code.rpartition(".")[2] == DRY_RUN
+
+
+class FactStatus(StrEnum):
+    """Known, known to be gone, or not to be had (and then `Fact.reason` says why)."""
+
+    KNOWN = "known"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+class FactSource(StrEnum):
+    """How a fact was learnt."""
+
+    EVENT = "event"
+    MEMORY = "memory"
+    LIVE = "live"
+    SETTINGS = "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One answer for whoever is on call. `value` is JSON-ready; `observed_at` is when it was true, as far as we know (UTC)."""
+
+    name: str
+    status: FactStatus
+    value: Any
+    observed_at: datetime
+    source: FactSource
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedFinding:
+    """A finding with what could be learnt within the deadline; `facts` is keyed by fact name."""
+
+    finding: Finding
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The value of a known fact, else None."""
+        fact = self.facts.get(name)
+        return fact.value if fact is not None and fact.status is FactStatus.KNOWN else None
+
+    @property
+    def circumstances(self) -> tuple[str, ...]:
+        """Those of `CIRCUMSTANCES` that hold, as the facts and the record tell: for what a correlation found, those that hold for all of it."""
+        occurrence = self.finding.occurrence
+        told = {name: value for name in CIRCUMSTANCES if isinstance(value := self.value(name), Mapping)}
+        holding = {name for name, value in told.items() if value.get(name) is True}
+        replaced = told.get("replaced", {})
+        # A profile made again without its role helps nobody, and by somebody else it is a repair. Of several deleted, it is known of the last alone.
+        if occurrence is not None or replaced.get("same_role") is not True or replaced.get("same_principal") is False:
+            holding.discard("replaced")
+        records = [self.finding.record] if occurrence is None else [one.record for one in occurrence.sightings]
+        if all(is_dry_run(record.error_code) for record in records):
+            holding.add("dry-run")
+        return tuple(name for name in CIRCUMSTANCES if name in holding)
+
+    @property
+    def level(self) -> Level:
+        """How bad it is: the rule's level, or the lowest that the rule says for a circumstance that holds. A dry run is informational."""
+        rule = self.finding.rule
+        levels = {"dry-run": Level.INFORMATIONAL, **rule.level_when}
+        return min([rule.level, *(levels[one] for one in self.circumstances if one in levels)], key=lambda level: level.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileEvent:
+    """One thing that happened to an instance profile, as remembered: enough to tell its roles, path and tags after it is gone.
+
+    `kind` is the CloudTrail event name; `detail` is JSON-ready (role, path, tags, tag_keys, id, actor). `key` is the record's key.
+    """
+
+    account: str
+    profile: str
+    time: datetime
+    key: str
+    kind: str
+    detail: Mapping[str, Any]

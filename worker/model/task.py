@@ -1,0 +1,67 @@
+"""What goes out: tasks, what was withheld and why, messages for sinks, and lines of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from worker.model.fact import EnrichedFinding
+from worker.model.ids import stable_id
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a task acts on: an IAM user, access key or instance profile in an account."""
+
+    type: str
+    name: str
+    account: str
+    arn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to mend. `params` is JSON-ready and holds what the action needs and live state can no longer tell."""
+
+    action: str
+    target: Target
+    params: Mapping[str, Any]
+    finding: EnrichedFinding
+
+    @property
+    def id(self) -> str:
+        target = self.target
+        return stable_id("task", self.finding.finding.id, self.action, target.type, target.account, target.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An action that the rule asks for and the facts speak against, with the reason in words for whoever is on call.
+
+    `cause` is one of a closed set, for the metric: denied, dry-run, authorised, replaced, not-applicable, unknown-target, unknown-action.
+    """
+
+    action: str
+    cause: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message on its way to a sink: `id` also deduplicates where the sink can, `group` orders (FIFO), `body` is UTF-8 JSON without a line break."""
+
+    id: str
+    group: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One line of the remediation journal: what was asked, what was done, and the state before and after."""
+
+    task_id: str
+    at: datetime
+    outcome: str
+    body: Mapping[str, Any]
