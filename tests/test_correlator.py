@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import permutations
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from tests.detect.correlations import START, book, record, watching
 from tests.fakes import metrics, sample
-from worker import correlator
 from worker.correlator import Correlator, Hit
 from worker.detect.offline import correlated
 from worker.detect.rulebook import Matches, Rulebook
-from worker.model import Record, Sighting
+from worker.model import Record
 from worker.state.sqlite import SqliteStore
 from worker.state.store import Store
 
@@ -201,7 +200,7 @@ async def test_a_changed_rule_gives_its_spans_up():
     store, time, counted = await SqliteStore.open(":memory:"), Time(), metrics()
     worker = Correlator(store, time, counted, LATENESS)
     await worker.observe(BOOK, hits([record("A", 0)]))
-    time.now += timedelta(hours=1)
+    time.now += timedelta(days=2)
     other = book(*OPEN)
     judged = [one async for one in worker.due(other)]
     assert judged
@@ -210,43 +209,58 @@ async def test_a_changed_rule_gives_its_spans_up():
     await store.close()
 
 
-async def test_a_storm_that_was_told_is_not_read_again():
-    """Once its finding is told, more of a storm reads no window; what lies in the next span is seen all the same."""
-    rules = book(watching("event_count", "a", **BY, condition={"gte": 3}, timespan="1h"))
-    store, read = await SqliteStore.open(":memory:"), list[int]()
-
-    class Counting:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(store, name)
-
-        async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
-            read.append(limit)
-            return await store.sightings(window, since, until, limit)
-
-    worker = Correlator(cast("Store", Counting()), Time(), metrics(), LATENESS)
-    for number in range(100):
-        for finding_id in ids(await worker.observe(rules, hits([record("A", number)], rules))):
-            await store.settle([finding_id], "worker", START)
-    windows = [limit for limit in read if limit > 1]
-    assert len(windows) == correlator.STORM - 1
-    later = [record("A", 3600 + number) for number in range(2)]
-    assert not ids(await worker.observe(rules, hits(later[:1], rules))) - expected([record("A", n) for n in range(100)] + later, rules)
-    assert ids(await worker.observe(rules, hits([record("A", 1800)], rules)))
-    await store.close()
-
-
-async def test_a_storm_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    """Past a bound the events of one group and span are not kept; by then they were found, and the rest is counted."""
-    monkeypatch.setattr(correlator, "MOST_IN_SPAN", 20)
+async def test_a_storm_is_thinned_out():
+    """Of a storm are kept as many events as its correlation counts to, for each short while; a second delivery does not count."""
     rules = book(watching("event_count", "a", **BY, condition={"gte": 3}, timespan="1h"))
     store, counted = await SqliteStore.open(":memory:"), metrics()
     worker, found = Correlator(store, Time(), counted, LATENESS), set[str]()
-    for _ in range(2):  # a second delivery does not count
+    for _ in range(2):
         for number in range(50):
             found |= ids(await worker.observe(rules, hits([record("A", number, number=number)], rules)))
     (rule,) = rules.correlations
     assert len(found) == 1
-    assert sample(counted, "sightings_dropped_total", rule=rule.rule.id, reason="crowded") == 60
+    assert sample(counted, "sightings_dropped_total", rule=rule.rule.id, reason="crowded") == 2 * 46
     (window,) = {one.window for one in rule.sightings(rule.rules[0], record("A", 0))}
-    assert len(await store.sightings(window, START, START + timedelta(hours=1), 1000)) == 20
+    assert len(await store.sightings(window, START, START + timedelta(hours=1), 1000)) == 4
     await store.close()
+
+
+async def test_a_storm_hides_nothing():
+    """Thousands of one event before the real step, or of one value before others, keep no correlation from being found, and make none up."""
+    rules = book(
+        watching("temporal", "a", "b", **BY, timespan="1h", title="Both"),
+        watching("temporal_ordered", "a", "b", **BY, timespan="1h", title="Order"),
+        watching("value_count", "a", **BY, timespan="1h", condition={"gte": 3, "field": "requestParameters.name"}, title="Spread"),
+        watching("temporal", "a", "b", **BY, timespan="1h", condition="a and not b", title="Without"),
+    )
+    storm = [record("A", number // 4, eventID=f"storm-{number}") for number in range(2500)]
+    story = [*storm, *(record("A", 700, number=number) for number in (1, 2, 3)), record("B", 701)]
+    store, time = await SqliteStore.open(":memory:"), Time()
+    worker, found = Correlator(store, time, metrics(), LATENESS), set[str]()
+    for start in range(0, len(story), 100):
+        found |= ids(await worker.observe(rules, hits(story[start : start + 100], rules)))
+    time.now += timedelta(days=1)
+    async for judged in worker.due(rules):
+        found |= ids(judged.matches)
+    assert found == expected(story, rules)
+    assert len(found) == 3
+    await store.close()
+
+
+async def test_a_span_of_other_rules_waits_for_those_who_know_them():
+    """A worker that still has, or already has, other rules leaves a span that it does not know to others, for a day."""
+    store, time = await SqliteStore.open(":memory:"), Time()
+    ours, theirs = Correlator(store, time, metrics(), LATENESS), Correlator(store, time, metrics(), LATENESS)
+    await ours.observe(BOOK, hits([record("A", 0), record("A", 1)]))
+    time.now += timedelta(hours=2)
+    assert [judged async for judged in theirs.due(book(*OPEN))] == []
+    assert ids([one async for judged in ours.due(BOOK) for one in judged.matches])
+    await store.close()
+
+
+async def test_numbers_beyond_measure_are_none():
+    """Digits by the hundred in somebody's event are no number, and keep nothing else from being judged."""
+    rules = book(watching("value_avg", "a", condition={"gt": 1, "field": "requestParameters.size"}, title="Mean"))
+    story = [record("A", 0, requestParameters={"size": "9" * 400}), record("A", 1, requestParameters={"size": "-" + "9" * 308})]
+    assert expected(story, rules) == set()
+    assert expected([*story, record("A", 2, number=7)], rules) != set()

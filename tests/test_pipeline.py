@@ -319,6 +319,27 @@ async def test_a_closing_correlation_is_told_when_its_span_is_over():
     await house.parts.store.close()
 
 
+async def test_one_span_that_cannot_be_told_holds_up_no_other():
+    """A closing finding whose facts raise stays due, and the next one is told all the same."""
+    closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "group-by": ["eventID"], "condition": {"eq": 1}}}
+    house, now = House(await SqliteStore.open(":memory:"), with_shipped(closing)), [NOON]
+
+    async def odd(finding: Finding) -> EnrichedFinding:
+        if finding.occurrence is not None and finding.subject.name == "one":
+            raise ValueError("odd")
+        return EnrichedFinding(finding)
+
+    correlator = Correlator(house.parts.store, lambda: now[0], house.metrics, timedelta(hours=1))
+    pipeline = Pipeline(replace(house.parts, correlator=correlator, clock=lambda: now[0], investigate=odd))
+    house.put("a", "one", "two")
+    await pipeline(message("a"))
+    now[0] += timedelta(hours=3)
+    await pipeline.close_due()
+    assert house.told() == ["one", "two", "two"]
+    assert len(await house.parts.store.due(now[0], 10)) == 1
+    await house.parts.store.close()
+
+
 async def test_a_suppressed_finding_reaches_nobody_and_is_counted(house):
     """What a suppression speaks against is neither told nor mended; it is counted under the suppression's id."""
     against = {"suppressions": [{"id": "build-7", "principal": "*:user/mallory", "until": "2026-12-31", "reason": "migration"}]}

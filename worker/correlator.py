@@ -11,30 +11,29 @@ over for the lateness bound. Records later than that still count for open ones a
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from worker.detect.correlation import Correlation, timed
+import orjson
+
+from worker.detect.correlation import Correlation, Kind, timed
 from worker.detect.rulebook import Matches, Rulebook, keep
 from worker.detect.windows import ends, judge, span_start
-from worker.model import Closing, Occurrence, Record, Sighting, occurrence_id
+from worker.model import Closing, Occurrence, Record, Sighting
 from worker.state.store import Store
 
-MOST_IN_SPAN = 2_000
-"""Sightings of one group that one worker keeps for one span, or twice the correlation's count if that is more.
-
-Any correlation that counts to half of that has been found by then; what comes on top could only find it again.
-"""
-SPANS_COUNTED = 10_000
+SLOTS_COUNTED = 100_000
 KEYS_KNOWN = 50_000
-"""Sightings remembered in the process, so that a second delivery does not count against `MOST_IN_SPAN`."""
-STORM = 50
-"""Sightings of one group and span from which on it is asked, before a window is read again, whether it has anything left to tell."""
+"""Sightings remembered in the process, so that a second delivery does not count against the bounds on its slot."""
 MOST_READ = 20_000
-"""Sightings of one window looked at together, some 30 MB of records. Beyond it the latest of them are not looked at."""
+"""Sightings of one window read at a time, some 30 MB of records."""
+MOST_PAGES = 5
+"""So many times; what a closing correlation has beyond that is not judged, because half of it would be."""
 MOST_DUE = 1_000
+ABANDONED_AFTER = timedelta(days=1)
+"""A span of a correlation that is not known here may be another worker's, which has other rules for the moment, for so long."""
 EARLIEST, LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 CLOSED = "closed|"
@@ -51,6 +50,8 @@ class Counted(Protocol):
     def sighting_dropped(self, rule_id: str, reason: str, count: int) -> None: ...
 
     def window_closed(self, rule_id: str, outcome: str) -> None: ...
+
+    def fault(self, stage: str, reason: str, *, detail: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Correlator:
         self._clock = clock
         self._metrics = metrics
         self._lateness = lateness
-        self._in_span: OrderedDict[tuple[str, datetime], int] = OrderedDict()
+        self._in_slot: OrderedDict[tuple[Hashable, ...], int] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
     async def observe(self, book: Rulebook, hits: Iterable[Hit]) -> list[Matches]:
@@ -84,9 +85,15 @@ class Correlator:
 
     async def due(self, book: Rulebook) -> AsyncIterator[Judged]:
         """The spans whose time to be judged has come, judged, at most `MOST_DUE` of them. Raises `StoreError`."""
-        known = {one.fingerprint: one for one in book.correlations}
-        for closing in await self._store.due(self._clock(), MOST_DUE):
-            yield Judged(closing, tuple(await self._judge(book, known.get(closing.correlation), closing)))
+        known, now = {one.fingerprint: one for one in book.correlations}, self._clock()
+        for closing in await self._store.due(now, MOST_DUE):
+            one = known.get(closing.correlation)
+            if one is None and now - closing.due_at < ABANDONED_AFTER:
+                continue
+            try:
+                yield Judged(closing, tuple(await self._judge(book, one, closing)))
+            except ValueError as error:
+                self._metrics.fault("close", "unexpected", detail=f"{one.rule.id if one else 'gone'}: {error}")
 
     async def closed(self, closing: Closing, owner: str) -> None:
         """What was found in the span has been told: it is never judged again. Raises `StoreError`."""
@@ -126,16 +133,16 @@ class Correlator:
         return fresh
 
     def _not_crowded(self, one: Correlation, sightings: Sequence[Sighting]) -> list[Sighting]:
-        most = max(MOST_IN_SPAN, int(2 * one.threshold.count))
         kept = []
         for sighting in sightings:
-            span, known = (sighting.window, span_start(sighting.time, one.timespan)), f"{sighting.window}|{sighting.key}"
-            count = self._in_span.pop(span, 0)
-            self._in_span[span] = count + (known not in self._known)
+            slot, most = _slot(one, sighting)
+            known = f"{sighting.window}|{sighting.key}"
+            count = self._in_slot.pop(slot, 0)
+            self._in_slot[slot] = count + (known not in self._known)
             if count < most or known in self._known:
                 kept.append(sighting)
                 self._known[known] = None
-        for bounded, most_kept in ((self._in_span, SPANS_COUNTED), (self._known, KEYS_KNOWN)):
+        for bounded, most_kept in ((self._in_slot, SLOTS_COUNTED), (self._known, KEYS_KNOWN)):
             while len(bounded) > most_kept:
                 bounded.popitem(last=False)
         if len(kept) < len(sightings):
@@ -151,23 +158,24 @@ class Correlator:
         for window, within in windows.items():
             first, last = min(one.time for one in within), max(one.time for one in within)
             since, until = _earlier(first, one.timespan), _later(last, one.timespan)
-            if not every and await self._told(one, window, first, last):
-                continue
-            held = await self._store.sightings(window, since, until, MOST_READ)
-            if len(held) == MOST_READ:
+            held, whole = await self._read(window, since, until)
+            if not whole:
                 self._metrics.sighting_dropped(one.rule.id, "crowded", 1)
             found += ends(one, held, first, every=every)
         return found
 
-    async def _told(self, one: Correlation, window: str, first: datetime, last: datetime) -> bool:
-        """Whether sightings from `first` to `last` can only find again what was told: in a storm that spares reading its window each time."""
-        start = span_start(first, one.timespan)
-        end = _later(start, one.timespan)
-        if last >= end or self._in_span.get((window, start), 0) < STORM:
-            return False
-        if not await self._store.settled([occurrence_id(one.rule.id, window, start)]):
-            return False
-        return not await self._store.sightings(window, end, _later(last, one.timespan), 1)
+    async def _read(self, window: str, since: datetime, until: datetime) -> tuple[list[Sighting], bool]:
+        """What a window holds, page by page, and whether that is all of it."""
+        held: list[Sighting] = []
+        for _ in range(MOST_PAGES):
+            page = await self._store.sightings(window, since, until, MOST_READ)
+            held += page
+            if len(page) < MOST_READ:
+                return held, True
+            if page[-1].time == since:  # one second that is larger than a page
+                break
+            since = page[-1].time
+        return held, False
 
     # Closing.
 
@@ -189,8 +197,11 @@ class Correlator:
         if one is None:  # its rule was changed or taken away since
             self._metrics.window_closed("gone", "abandoned")
             return []
-        end = _later(closing.start, one.timespan)
-        found = judge(one, closing.start, await self._store.sightings(closing.window, closing.start, end, MOST_READ))
+        held, whole = await self._read(closing.window, closing.start, _later(closing.start, one.timespan))
+        if not whole:
+            self._metrics.window_closed(one.rule.id, "crowded")
+            return []
+        found = judge(one, closing.start, held)
         self._metrics.window_closed(one.rule.id, "nothing" if found is None else "found")
         if found is None:
             return []
@@ -199,6 +210,24 @@ class Correlator:
         for other in book.watching.get(one.rule.id, ()) if matches.hits else ():
             seen[other.rule.id] += other.outer_sightings(found)
         return [matches, *await self._follow(book, seen)]
+
+
+def _slot(one: Correlation, sighting: Sighting) -> tuple[tuple[Hashable, ...], int]:
+    """A short time of one group in which a storm is thinned out, and how many sightings of it are kept.
+
+    What is kept finds all that the rest would: of equal steps in one slot as many as the correlation has steps, of equal values one, of
+    counted events as many as it counts to. Slots are a second, or as short a part of the timespan as keeps a window readable; in a storm an event at
+    the far end of its window may be missed by that much.
+    """
+    if one.closing:
+        return (sighting.window, span_start(sighting.time, one.timespan)), MOST_READ * MOST_PAGES
+    if one.kind in (Kind.TEMPORAL, Kind.TEMPORAL_ORDERED):
+        parts, most, apart = 500, len(one.rules), sighting.rule
+    elif one.kind is Kind.VALUE_COUNT:
+        parts, most, apart = 200, 1, orjson.dumps(sighting.values).decode()
+    else:
+        parts, most, apart = 20, int(one.threshold.count) + 1, ""
+    return (sighting.window, apart, span_start(sighting.time, max(one.timespan / parts, timedelta(seconds=1)))), most
 
 
 def _later(time: datetime, by: timedelta) -> datetime:

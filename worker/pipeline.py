@@ -95,18 +95,18 @@ class Pipeline:
 
     async def close_due(self) -> None:
         """Judge and tell what could only be judged now, unless another worker sees to that. What cannot be told stays due."""
-        parts, faults = self._parts, list[str]()
+        parts = self._parts
         try:
             if await parts.store.claim("closing", parts.owner, parts.clock(), parts.lease) is not Claim.WON:
                 return
             async for judged in parts.correlator.due(parts.rules()):
                 findings: dict[str, Finding] = {}
+                faults: list[str] = []
                 for matches in judged.matches:
                     self._sort(matches, findings)
                 busy = await self._teller.tell(list(findings.values()), faults)
-                if faults or busy:
-                    return
-                await parts.correlator.closed(judged.closing, parts.owner)
+                if not faults and not busy:
+                    await parts.correlator.closed(judged.closing, parts.owner)
         except StoreError as error:
             parts.metrics.fault("close", "store", detail=str(error))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.detect.rule_strategies import Case, cases
 from worker.detect import library
-from worker.detect.hints import MOST_ALTERNATIVES, Sort, hints
+from worker.detect.hints import MOST_ALTERNATIVES, Hint, Sort, all_of, hints
 from worker.detect.rulebook import Rulebook
 from worker.model import Origin, Record
 
@@ -59,6 +59,7 @@ def test_no_rule_that_matches_is_left_out(case: Case):
         pytest.param({"a": 443}, {"a": "443"}, 1, id="a number as text"),
         pytest.param({"a": 443}, {"a": 443.0}, 1, id="a number as a fraction"),
         pytest.param({"a": False}, {"a": "False"}, 1, id="truth as text"),
+        pytest.param({"a": 0}, {"a": -0.0}, 1, id="less than nothing"),
         pytest.param({"a|cased": "Xyz"}, {"a": "Xyz"}, 1, id="with regard to case"),
         pytest.param({"a|contains": "\u0391\u03a3x"}, {"a": "\u03b1\u03c2 x \u03b1\u03c3x"}, 1, id="sigmas"),
         pytest.param({"a|contains": "\u017fee"}, {"a": "\u017fee"}, 1, id="a long s"),
@@ -109,6 +110,39 @@ def test_long_lists_are_bounded():
     assert MOST_ALTERNATIVES < 40**3
     assert asked(rules, {**IAM, "a": "a1", "b": "b2", "c": "c3"}) == [0]
     assert asked(rules, {**IAM, "a": "x", "b": "y", "c": "z"}) in ([], [0])
+
+
+def test_a_class_that_begins_with_a_bracket_is_no_text():
+    """`[^]abcd[x]` is one class of characters, and demands none of them."""
+    rules = book(*[{"a|re": "[^]abcd[x]"}] * 4)
+    assert asked(rules, {"a": "zz"}) == [0, 1, 2, 3]
+
+
+def test_hundreds_of_texts_together_are_looked_up_by_some():
+    """A rule that needs five hundred texts loads, and is found by a few of them."""
+    rules = book(*({"a|contains|all": [f"text-{number}" for number in range(500)]} for _ in range(4)))
+    whole = " ".join(f"text-{number}" for number in range(500))
+    assert asked(rules, {"a": whole}) == [0, 1, 2, 3]
+    assert asked(rules, {"a": "none"}) == []
+
+
+def test_products_of_lists_stay_small():
+    """Lists that would multiply to a thousand combinations are looked up by some of them, and long lists by themselves."""
+    lists = {field: [f"{field}-{number}" for number in range(10)] for field in ("a", "b", "c")}
+    assert len(all_of([tuple(frozenset({Hint(f, Sort.IS, t)}) for t in texts) for f, texts in lists.items()], ())) <= 64
+    rules = book(*({"a": [f"x{number}" for number in range(1025)], "b": [f"y{number}" for number in range(1025)]} for _ in range(3)))
+    assert asked(rules, {"a": "none", "b": "y1"}) == []
+
+
+def test_a_record_too_deep_to_be_written_out_is_asked_by_all():
+    """Where the index cannot look into a member, every rule is asked; the one that looks there too is told apart."""
+    deep: Any = "x"
+    for _ in range(3000):
+        deep = [deep]
+    rules = book(*({"a|contains": f"text-{number}"} for number in range(4)), {"eventName": "ConsoleLogin"})
+    matches = rules.match(Record({"eventName": "ConsoleLogin", "a": {"b": deep}}, Origin(path="x")))
+    assert [finding.rule.title for finding in matches.findings] == ["T4"]
+    assert len(matches.errors) == 4
 
 
 SOUND = st.lists(

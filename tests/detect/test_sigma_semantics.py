@@ -227,3 +227,9 @@ def test_no_event_makes_a_rule_raise(event: dict[str, Any]):
     """Whatever JSON an event holds, every kind of test answers."""
     for rule in RULES:
         assert rule.matches(event) in (True, False)
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|aa)+$", "(.*a){20}$", "([a-z]+)*x"])
+def test_no_pattern_stalls(pattern: str):
+    """Patterns that make a backtracking engine try 2^100000 ways are answered; it would not come back from them in this universe."""
+    assert not compiled({"userAgent|re": pattern.replace("x", "X")}).matches({"userAgent": "a" * 100_000 + "!"})

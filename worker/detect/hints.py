@@ -17,7 +17,13 @@ from sigma.types import SigmaBool, SigmaNumber, SigmaRegularExpression, SigmaStr
 from worker.detect.fields import fold
 
 MOST_ALTERNATIVES = 1024
-"""An AND of long lists is looked up by so many combinations at most; then by fewer of its parts."""
+"""An AND of lists about the event is looked up by so many combinations at most; then by fewer of its parts."""
+MOST_MULTIPLIED = 64
+"""The same with a list about anything else: a few hundred rules of such products would fill the memory."""
+MOST_LISTED = 50_000
+"""A longer OR is no hint."""
+MOST_TOGETHER = 8
+"""Hints that go together at most; the best of them."""
 SHORTEST = 3
 """Characters of a text that is worth looking for within others."""
 
@@ -27,7 +33,7 @@ LONG_S = "\u017f"
 PLAIN = re.compile(r"(?:[\w :/,=@\"'<>!#%&~;-]|\\[^\w\s])", re.ASCII)
 """One character of a regular expression that stands for itself."""
 COUNTED = re.compile(r"[?*+]\??|\{[0-9,]*\}\??", re.ASCII)
-CLASS = re.compile(r"\[\^?[^\]\[\\]+\]|\.|\\[dDwWsSbB]|\^|\$")
+CLASS = re.compile(r"\[(?:\^[^\]\[\\^]|[^\]\[\\^])[^\]\[\\]*\]|\.|\\[dDwWsSbB]|\^|\$")
 """What stands for characters that are not certain, or for none."""
 
 
@@ -65,7 +71,7 @@ def hints(field: str, value: SigmaType) -> tuple[Hint, ...]:
         return ()
     if isinstance(value, SigmaNumber):
         number = value.number
-        spelt = {str(number), str(float(number)), *([str(int(number))] if number == int(number) else [])}
+        spelt = {str(number), str(float(number)), *([str(int(number))] if number == int(number) else []), *([] if number else ["-0.0"])}
         return tuple(Hint(field, Sort.IS, text) for text in sorted(spelt))
     if isinstance(value, SigmaRegularExpression):
         return _sure(field, Sort.HAS, fold(max(_runs(str(value.regexp)), key=len, default="")))
@@ -103,13 +109,22 @@ def _runs(pattern: str) -> list[str]:
 def any_of(parts: Sequence[Alternatives]) -> Alternatives:
     """The alternatives of an OR."""
     union = tuple(dict.fromkeys(one for part in parts for one in part))
-    return NONE if frozenset() in union or len(union) > MOST_ALTERNATIVES else union
+    return NONE if frozenset() in union or len(union) > MOST_LISTED else union
 
 
 def all_of(parts: Sequence[Alternatives], first: Sequence[str]) -> Alternatives:
-    """The alternatives of an AND: as many parts together as the bound allows, those about the fields in `first` before others, short ones first."""
+    """The alternatives of an AND: as many parts together as the bounds allow, those about the fields in `first` before others, short ones first."""
     whole: Alternatives = NONE
-    for part in sorted(parts, key=lambda part: (not any(hint.field in first for one in part for hint in one), len(part))):
-        if len(whole) * len(part) <= MOST_ALTERNATIVES:
-            whole = tuple(dict.fromkeys(left | right for left in whole for right in part))
+    early = [any(hint.field in first for one in part for hint in one) for part in parts]
+    for is_early, part in sorted(zip(early, parts, strict=True), key=lambda told: (not told[0], len(told[1]))):
+        bound = MOST_ALTERNATIVES if is_early else max(MOST_MULTIPLIED, len(whole))
+        if whole == NONE or len(whole) * len(part) <= bound:
+            whole = tuple(dict.fromkeys(_best(left | right, first) for left in whole for right in part))
     return whole
+
+
+def _best(together: frozenset[Hint], first: Sequence[str]) -> frozenset[Hint]:
+    if len(together) <= MOST_TOGETHER:
+        return together
+    ranked = sorted(together, key=lambda hint: (hint.field not in first, hint.sort is Sort.HAS, -len(hint.text), hint))
+    return frozenset(ranked[:MOST_TOGETHER])

@@ -6,7 +6,7 @@ hit for the correlations that watch it. A newcomer adds a rule as a YAML file in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worker.detect import suppression
@@ -68,7 +68,11 @@ class Rulebook:
 
     def match(self, record: Record) -> Matches:
         """What the rules say of a record. Never raises: a rule that does is among the errors and spoils no other."""
-        places = self.places.candidates(record.event)
+        places: Sequence[int]
+        try:
+            places = self.places.candidates(record.event)
+        except RecursionError:  # nested deeper than can be written out: each rule for itself can tell whether that concerns it
+            places = range(len(self.rules))
         if not places:
             return NO_MATCH
         matched: list[Rule] = []

@@ -23,6 +23,8 @@ from worker.detect.values import NUMBER
 from worker.model import Occurrence, Sighting
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+LARGEST = 1e100
+"""A number beyond it measures nothing, and a few of them would be more than can be added up."""
 
 
 def span_start(time: datetime, timespan: timedelta) -> datetime:
@@ -95,7 +97,7 @@ class Tally(Protocol):
 def tally(correlation: Correlation) -> Tally:
     """The count that a correlation asks for, empty."""
     if correlation.kind is Kind.TEMPORAL_ORDERED:
-        return _Ordered(correlation.rules)
+        return _Ordered(correlation.rules, correlation.timespan)
     if correlation.kind is Kind.TEMPORAL:
         return _Rules(correlation)
     if correlation.kind in (Kind.EVENT_COUNT, Kind.VALUE_COUNT):
@@ -143,33 +145,43 @@ class _Rules:
 
 
 class _Ordered:
-    """All rules in their order, each by an event of its own. CloudTrail's times are whole seconds: events of one second fit in any order."""
+    """All rules in their order, each by an event of its own. CloudTrail's times are whole seconds: events of one second fit in any order.
 
-    def __init__(self, rules: Sequence[str]) -> None:
+    For each number of first steps it keeps the latest time at which they can have begun, so it need not look back.
+    """
+
+    def __init__(self, rules: Sequence[str], timespan: timedelta) -> None:
         self._rules = rules
-        self._window: deque[Sighting] = deque()
-        self._seen: Counter[str] = Counter()
+        self._timespan = timespan
+        self._begun: list[datetime | None] = [None] * (len(rules) + 1)
+        self._time = BEGINNING
+        self._fresh: dict[str, set[str]] = {}
 
     def add(self, sighting: Sighting) -> None:
-        self._window.append(sighting)
-        self._seen[sighting.rule] += 1
+        if sighting.time != self._time:
+            self._step()
+            self._time = sighting.time
+        self._fresh.setdefault(sighting.item, set()).add(sighting.rule)
 
     def remove(self, sighting: Sighting) -> None:
-        self._window.popleft()
-        self._seen[sighting.rule] -= 1
+        """What began too long ago is seen by its time."""
 
     def holds(self) -> bool:
-        if not all(self._seen[rule] for rule in self._rules):
-            return False
-        done = 0
-        for _, together in groupby(self._window, lambda one: one.time):
-            matched: dict[str, set[str]] = {}
-            for one in together:
-                matched.setdefault(one.item, set()).add(one.rule)
-            done += _longest(matched, self._rules[done:])
-            if done == len(self._rules):
-                return True
-        return False
+        self._step()
+        begun = self._begun[-1]
+        return begun is not None and begun >= self._time - self._timespan
+
+    def _step(self) -> None:
+        """Go on by the events of one second."""
+        if not self._fresh:
+            return
+        before = [self._time, *self._begun[1:]]
+        for done, begun in enumerate(before):
+            if begun is not None:
+                for further in range(1, _longest(self._fresh, self._rules[done:]) + 1):
+                    other = self._begun[done + further]
+                    self._begun[done + further] = begun if other is None else max(begun, other)
+        self._fresh = {}
 
 
 def _longest(matched: Mapping[str, set[str]], wanted: Sequence[str]) -> int:
@@ -220,7 +232,8 @@ class _Measured:
 
 
 def _numbers(sighting: Sighting) -> list[float]:
-    return [float(value) for value in sighting.values if NUMBER.fullmatch(value)]
+    numbers = [float(value) for value in sighting.values if NUMBER.fullmatch(value)]
+    return [number for number in numbers if abs(number) <= LARGEST]
 
 
 def _percentile(numbers: Sequence[float], percentile: int) -> float:

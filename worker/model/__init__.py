@@ -23,7 +23,6 @@ from worker.model.finding import (
     Rule,
     Sighting,
     Subject,
-    occurrence_id,
 )
 from worker.model.ids import (
     NAMESPACE,
@@ -80,6 +79,5 @@ __all__ = [
     "Verdict",
     "Withheld",
     "is_dry_run",
-    "occurrence_id",
     "stable_id",
 ]

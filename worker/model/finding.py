@@ -119,11 +119,6 @@ class Closing:
         return stable_id("closing", self.correlation, self.window, self.start.isoformat())
 
 
-def occurrence_id(rule: str, window: str, start: datetime) -> str:
-    """The id of what a correlation finds in one span of a window, whoever finds it: there is one at most."""
-    return stable_id("correlated", rule, window, start.isoformat())
-
-
 @dataclass(frozen=True, slots=True)
 class Occurrence:
     """What a correlation (`rule` is its id) found: in the span of its window that begins at `start`, `sightings` are those that fulfil it.
@@ -139,7 +134,7 @@ class Occurrence:
 
     @property
     def id(self) -> str:
-        return occurrence_id(self.rule, self.window, self.start)
+        return stable_id("correlated", self.rule, self.window, self.start.isoformat())
 
 
 @dataclass(frozen=True, slots=True)
