@@ -50,8 +50,8 @@ SORTS: dict[str, Changes] = {
 def main() -> int:
     """Print a table for each sort of copies."""
     folder = SHARED / "sigma" / "sigmahq"
-    rules = [yaml.safe_load(path.read_text("utf-8")) for path in sorted((folder if folder.is_dir() else library.SHIPPED).glob("*.yml"))]
-    rules = [rule for rule in rules if "detection" in rule]
+    paths = sorted((folder if folder.is_dir() else library.SHIPPED).glob("*.yml"))
+    rules = [rule for path in paths for rule in yaml.safe_load_all(path.read_text("utf-8")) if "detection" in rule]
     objects = list(_objects())
     records = [Record(event, Origin(path="x")) for body in objects for event in json.loads(gzip.decompress(body))["Records"]]
     book = book_of(rules)

@@ -117,7 +117,7 @@ def all_of(parts: Sequence[Alternatives], first: Sequence[str]) -> Alternatives:
     whole: Alternatives = NONE
     early = [any(hint.field in first for one in part for hint in one) for part in parts]
     for is_early, part in sorted(zip(early, parts, strict=True), key=lambda told: (not told[0], len(told[1]))):
-        bound = MOST_ALTERNATIVES if is_early else max(MOST_MULTIPLIED, len(whole))
+        bound = MOST_ALTERNATIVES if is_early else max(MOST_MULTIPLIED, min(MOST_ALTERNATIVES, 6 * len(whole)))
         if whole == NONE or len(whole) * len(part) <= bound:
             whole = tuple(dict.fromkeys(_best(left | right, first) for left in whole for right in part))
     return whole
