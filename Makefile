@@ -25,6 +25,7 @@ check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
 	$(BIN)/python -m worker rules test worker/detect/rules
 
 bench: $(VENV)/.dev  ## what things cost, as ratios; real logs in ../shared/data are used where they are
+	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.rules
 
 format: $(VENV)/.dev  ## rewrite the code as `check` wants it

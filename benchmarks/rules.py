@@ -131,12 +131,26 @@ def _changed(key: str, value: Any, turn: int, changes: Changes) -> Any:
 
 def _objects() -> Iterator[bytes]:
     """Real objects, the records of other collections in objects of twenty; or objects of our own making."""
-    yield from (path.read_bytes() for path in sorted((SHARED / "cloudtrail").rglob("*.json.gz")))
-    loose = [json.loads(line) for path in sorted((SHARED / "cloudtrail").glob("*/records.jsonl")) for line in path.read_text().splitlines()]
-    if not SHARED.is_dir():
-        loose = [_made_up(number) for number in range(2_000)]
+    yield from (path.read_bytes() for path in _real_objects())
+    loose = _collected()
     for start in range(0, len(loose), 20):
         yield gzip.compress(json.dumps({"Records": loose[start : start + 20]}).encode())
+
+
+def loose_records() -> list[dict[str, Any]]:
+    """The same records, out of their objects: those that have an event name."""
+    packed = [event for path in _real_objects() for event in json.loads(gzip.decompress(path.read_bytes())).get("Records", [])]
+    return [event for event in packed + _collected() if event.get("eventName")]
+
+
+def _real_objects() -> list[Path]:
+    return sorted((SHARED / "cloudtrail").rglob("*.json.gz"))
+
+
+def _collected() -> list[dict[str, Any]]:
+    if not SHARED.is_dir():
+        return [_made_up(number) for number in range(2_000)]
+    return [json.loads(line) for path in sorted((SHARED / "cloudtrail").glob("*/records.jsonl")) for line in path.read_text().splitlines()]
 
 
 def _made_up(number: int) -> dict[str, Any]:
