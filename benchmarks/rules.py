@@ -16,24 +16,21 @@ import gzip
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 import yaml
 
+from benchmarks.corpus import BOUNDS, SHARED, whole_objects
+from benchmarks.rounds import medians
 from worker.detect import library
 from worker.detect.rulebook import Rulebook
 from worker.ingest import trail
 from worker.model import Origin, Record, stable_id
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 SIZES = (10, 100, 1_000, 3_000)
-RUNS = 7
-BOUNDS = trail.Bounds(2**29, 2**20)
 EVENT = ("eventSource", "eventName")
 PATTERNS = ("contains", "startswith", "endswith", "re")
 
@@ -52,7 +49,7 @@ def main() -> int:
     folder = SHARED / "sigma" / "sigmahq"
     paths = sorted((folder if folder.is_dir() else library.SHIPPED).glob("*.yml"))
     rules = [rule for path in paths for rule in yaml.safe_load_all(path.read_text("utf-8")) if "detection" in rule]
-    objects = list(_objects())
+    objects = list(whole_objects())
     records = [Record(event, Origin(path="x")) for body in objects for event in json.loads(gzip.decompress(body))["Records"]]
     book = book_of(rules)
     hits = Counter(finding.rule.title for record in records for finding in book.match(record).findings)
@@ -88,15 +85,9 @@ def _tell(sort: str, books: dict[int, Rulebook], seconds: dict[int, float], reco
         )
 
 
-def _costs(works: dict[int, Callable[[], int]], count: int) -> dict[int, float]:
-    """The median time of each work in microseconds a record, all taken in turns."""
-    took: dict[int, list[float]] = {size: [] for size in works}
-    for _ in range(RUNS):
-        for size, work in works.items():
-            began = perf_counter()
-            work()
-            took[size].append(perf_counter() - began)
-    return {size: median(times) / count * 1e6 for size, times in took.items()}
+def _costs(works: Mapping[int, Callable[[], int]], count: int) -> dict[int, float]:
+    """What each work costs in microseconds a record."""
+    return {size: seconds / count * 1e6 for size, seconds in medians(works).items()}
 
 
 def _match(book: Rulebook, records: Sequence[Record]) -> int:
@@ -127,44 +118,6 @@ def _changed(key: str, value: Any, turn: int, changes: Changes) -> Any:
     if isinstance(value, str) and value and changes(key):
         return f"{value[:-1]}Q{turn}*" if value.endswith("*") and not value.endswith("\\*") else f"{value}Q{turn}"
     return value
-
-
-def _objects() -> Iterator[bytes]:
-    """Real objects, the records of other collections in objects of twenty; or objects of our own making."""
-    yield from (path.read_bytes() for path in _real_objects())
-    loose = _collected()
-    for start in range(0, len(loose), 20):
-        yield gzip.compress(json.dumps({"Records": loose[start : start + 20]}).encode())
-
-
-def loose_records() -> list[dict[str, Any]]:
-    """The same records, out of their objects: those that have an event name."""
-    packed = [event for path in _real_objects() for event in json.loads(gzip.decompress(path.read_bytes())).get("Records", [])]
-    return [event for event in packed + _collected() if event.get("eventName")]
-
-
-def _real_objects() -> list[Path]:
-    return sorted((SHARED / "cloudtrail").rglob("*.json.gz"))
-
-
-def _collected() -> list[dict[str, Any]]:
-    if not SHARED.is_dir():
-        return [_made_up(number) for number in range(2_000)]
-    return [json.loads(line) for path in sorted((SHARED / "cloudtrail").glob("*/records.jsonl")) for line in path.read_text().splitlines()]
-
-
-def _made_up(number: int) -> dict[str, Any]:
-    names = ("DescribeInstances", "GetObject", "AssumeRole", "ListUsers", "DeleteInstanceProfile")
-    sources = ("ec2", "s3", "sts", "iam", "iam")
-    return {
-        "eventID": f"e-{number}",
-        "eventTime": "2026-11-24T12:00:00Z",
-        "eventSource": f"{sources[number % 5]}.amazonaws.com",
-        "eventName": names[number % 5],
-        "userIdentity": {"type": "IAMUser", "arn": f"arn:aws:iam::111122223333:user/user-{number % 7}"},
-        "userAgent": "aws-cli/2.22.12",
-        "requestParameters": {"name": f"n{number}"},
-    }
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ MOST_ALTERNATIVES = 1024
 """An AND of lists about the event is looked up by so many combinations at most; then by fewer of its parts."""
 MOST_MULTIPLIED = 64
 """The same with a list about anything else: a few hundred rules of such products would fill the memory."""
+MOST_TIMES = 6
+"""Or, where there are many combinations already, by so many times more of them."""
 MOST_LISTED = 50_000
 """A longer OR is no hint."""
 MOST_TOGETHER = 8
@@ -117,7 +119,7 @@ def all_of(parts: Sequence[Alternatives], first: Sequence[str]) -> Alternatives:
     whole: Alternatives = NONE
     early = [any(hint.field in first for one in part for hint in one) for part in parts]
     for is_early, part in sorted(zip(early, parts, strict=True), key=lambda told: (not told[0], len(told[1]))):
-        bound = MOST_ALTERNATIVES if is_early else max(MOST_MULTIPLIED, min(MOST_ALTERNATIVES, 6 * len(whole)))
+        bound = MOST_ALTERNATIVES if is_early else max(MOST_MULTIPLIED, min(MOST_ALTERNATIVES, MOST_TIMES * len(whole)))
         if whole == NONE or len(whole) * len(part) <= bound:
             whole = tuple(dict.fromkeys(_best(left | right, first) for left in whole for right in part))
     return whole

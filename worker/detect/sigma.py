@@ -25,13 +25,6 @@ from sigma.conditions import (
 )
 from sigma.exceptions import SigmaError
 from sigma.modifiers import (
-    SigmaBase64Modifier,
-    SigmaBase64OffsetModifier,
-    SigmaCaseSensitiveModifier,
-    SigmaEndswithModifier,
-    SigmaFieldReferenceModifier,
-    SigmaStartswithModifier,
-    SigmaUTF16Modifier,
     SigmaWideModifier,
     modifier_mapping,
 )
@@ -45,7 +38,6 @@ from sigma.types import (
     SigmaNull,
     SigmaNumber,
     SigmaString,
-    SigmaTimestampPart,
     SigmaType,
 )
 
@@ -54,6 +46,7 @@ from worker.detect.expansion import expanded, expanded_item
 from worker.detect.explanation import ANYWHERE, Claim, Junction, Node, Word
 from worker.detect.fields import Event, Reader, elements, fold, leaves, reader, text_of
 from worker.detect.hints import Hint, Sort, hints
+from worker.detect.items import items, refuse
 from worker.detect.values import ANY_TEXT, Test, UnsupportedError, keyword, test, whole
 from worker.detect.wording import words
 
@@ -108,38 +101,13 @@ def as_filter(matcher: Matcher, name: str) -> Matcher:
 def item_faults(detections: SigmaDetections, placeholders: Mapping[str, tuple[str, ...]]) -> Iterator[ItemFault]:
     """Everything in the searches that `compile_detections` would refuse, used by a condition or not."""
     for name, detection in detections.detections.items():
-        for item in _items(detection):
+        for item in items(detection):
             try:
-                _check(item)
+                refuse(item)
                 for value in expanded_item(item, placeholders).value:
                     _keyword(value) if item.field is None else _field(item.field, value)
             except (UnsupportedError, SigmaError) as fault:
                 yield ItemFault(name, item.field, str(fault))
-
-
-def _items(detection: SigmaDetection) -> Iterator[SigmaDetectionItem]:
-    for part in detection.detection_items:
-        if isinstance(part, SigmaDetection):
-            yield from _items(part)
-        else:
-            yield part
-
-
-def _check(item: SigmaDetectionItem) -> None:
-    """Refuse what pySigma parses and whose meaning is lost once it has."""
-    if item.field is None:
-        if not item.value:
-            raise UnsupportedError("an empty list matches nothing")
-        if SigmaStartswithModifier in item.modifiers or SigmaEndswithModifier in item.modifiers:
-            raise UnsupportedError("startswith and endswith need a field: an event as a whole has no beginning")
-    if SigmaCaseSensitiveModifier in item.modifiers and SigmaFieldReferenceModifier in item.modifiers:
-        raise UnsupportedError("fieldref compares without regard to case, so it cannot go with cased")
-    if SigmaUTF16Modifier in item.modifiers and not {SigmaBase64Modifier, SigmaBase64OffsetModifier} & set(item.modifiers):
-        raise UnsupportedError("utf16 puts a byte order mark before the text, which no text holds: go on with base64 or base64offset")
-    if any(isinstance(value, SigmaTimestampPart) for value in item.value):
-        for value in item.original_value or ():
-            if isinstance(value, SigmaNumber) and isinstance(value.number, float):
-                raise UnsupportedError(f"a part of a time is a whole number, {value.number} is not")
 
 
 # The condition's tree.
