@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,12 +156,40 @@ def test_what_is_no_log_is_skipped_not_faulted():
     assert (found.seen, dict(found.skipped or {}), found.faults) == (0, {"digest": 1}, ())
 
 
-def test_escapes_and_repeated_members_cannot_hide_a_record():
-    r"""JSON says that `\\u0044elete...` is Delete..., and that the last of two equal members counts."""
-    escaped = FILE.replace(b'"DeleteInstanceProfile"', b'"\\u0044eleteInstanceProfile"')
-    assert ids(read(escaped, ORIGIN, WANTED, BOUNDS)) == ["2", "4"]
-    twice = b'{"Records": [{"eventName": "DescribeInstances", "eventSource": "iam.amazonaws.com", "eventName": "DeleteInstanceProfile", "eventID": "1"}]}'
-    assert ids(read(twice, ORIGIN, WANTED, BOUNDS)) == ["1"]
+def test_escapes_cannot_hide_a_record():
+    r"""JSON says that `\\u0044elete...` is Delete..., in a value and in a member's name."""
+    for plain, escaped in ((b'"DeleteInstanceProfile"', b'"\\u0044eleteInstanceProfile"'), (b'"eventName"', b'"event\\u004eame"')):
+        assert ids(read(FILE.replace(plain, escaped), ORIGIN, WANTED, BOUNDS)) == ["2", "4"]
+
+
+@pytest.mark.parametrize("wrap", [b'{"Records": [%b]}', b"[%b]", b"%b", b'{"detail": %b}'], ids=["file", "list", "alone", "detail"])
+def test_of_a_member_named_twice_the_first_counts(wrap):
+    """For the interest and for the rules alike, and in every wrapper."""
+    twice = b'{"eventName": "DeleteInstanceProfile", "eventSource": "iam.amazonaws.com", "userIdentity": {"type": "Root", "type": "x"}, "eventName": "y"}'
+    (record,) = read(wrap % twice, ORIGIN, WANTED, BOUNDS).records
+    assert record.event["eventName"] == "DeleteInstanceProfile"
+    assert record.identity_type == "Root"
+    other = twice.replace(b"DeleteInstanceProfile", b"z").replace(b'"y"', b'"DeleteInstanceProfile"')
+    assert read(wrap % other, ORIGIN, WANTED, BOUNDS).records == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "read_as"),
+    [(b"1" * 30, float("1" * 30)), (b"-" + b"9" * 400, float("-inf")), (b"18446744073709551615", 2**64 - 1), (b"1e400", float("inf"))],
+)
+def test_a_number_beyond_all_integers_cannot_hide_a_record(value, read_as):
+    """It is read as the nearest float, and the record can be written as JSON again."""
+    body = FILE.replace(b'"web"', value)
+    found = read(body, ORIGIN, WANTED, BOUNDS)
+    assert (ids(found), found.faults) == (["2", "4"], ())
+    assert found.records[0].event["requestParameters"]["instanceProfileName"] == read_as
+    assert orjson.dumps(found.records[0].event)
+
+
+def test_a_number_of_thousands_of_digits_is_a_fault_of_its_record_alone():
+    """Python makes no such number; the record beside it is found."""
+    found = read(FILE.replace(b'"web"', b"7" * 5000), ORIGIN, WANTED, BOUNDS)
+    assert (ids(found), reasons(found), found.seen) == (["4"], ["invalid-json"], 4)
 
 
 def test_a_lone_surrogate_cannot_hide_a_record():
@@ -233,14 +263,93 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(EVENTS | VALUES, max_size=6))
-def test_the_fast_path_and_the_exact_path_agree(records):
-    """For any list of records, ordinary or odd, the projection finds what walking every record finds."""
-    body = json.dumps({"Records": records}).encode()
-    fast = read(body, ORIGIN, WANTED, BOUNDS)
-    exact = trail._walk(body, ORIGIN, WANTED, BOUNDS, Tally())
-    assert [record.event for record in fast.records] == [record.event for record in exact.records]
-    assert (fast.seen, fast.faults, dict(fast.skipped or {})) == (exact.seen, exact.faults, dict(exact.skipped or {}))
+def naively(document):
+    """The wanted ones among a file's records, and how many there are, as a reader that builds everything finds them; None where it is no plain file."""
+    if not isinstance(document, dict) or "eventName" in document or not isinstance(document.get("Records"), list):
+        return None
+    wanted, seen = [], 0
+    for told in document["Records"]:
+        item = told
+        while isinstance(item, dict) and not (isinstance(item.get("eventName"), str) and item["eventName"]):
+            item = item.get("detail") if not {"CloudTrailEvent", "Records"} & item.keys() else None
+        if isinstance(item, dict):
+            seen += 1
+            source = item.get("eventSource")
+            if not isinstance(source, str) or (source.lower(), item["eventName"].lower()) in WANTED.pairs:
+                wanted.append(item)
+    return wanted, seen
+
+
+def by_pieces(body, piece_bytes):
+    found = list(trail.pieces(body, ORIGIN, WANTED, BOUNDS, piece_bytes))
+    return (
+        [record.event for one in found for record in one.records],
+        sum(one.seen for one in found),
+        {fault.reason for fault in found[-1].faults},
+    )
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@given(st.lists(EVENTS | VALUES, max_size=6), st.sampled_from([60, 200, 1_000_000]))
+def test_the_reader_finds_what_building_everything_finds(indent, records, piece_bytes):
+    """For any list of records, ordinary or odd, in pieces of any size: the same records, as many seen."""
+    document = {"Records": records}
+    wanted, seen = naively(document)
+    assert by_pieces(json.dumps(document, indent=indent).encode(), piece_bytes)[:2] == (wanted, seen)
+
+
+def are_documents(body):
+    """Whether the bytes are whole JSON documents, one after the other."""
+    try:
+        text = body.decode().strip()
+        while text:
+            _, end = json.JSONDecoder().raw_decode(text)
+            text = text[end:].lstrip(", \n\r\t")
+    except ValueError:
+        return False
+    return True
+
+
+@settings(max_examples=1000)
+@given(
+    st.integers(0, len(FILE) - 1),
+    st.integers(0, 20),
+    st.binary(max_size=3) | st.sampled_from([b'"', b"}", b"]},", b"{", b",", b"\\"]),
+    st.data(),
+)
+def test_a_mutated_file_is_read_as_it_stands_or_told(at, length, noise, data):
+    """Bytes of a file replaced: either it is JSON still and read as such, in one go and in pieces alike, or there is a fault."""
+    body = FILE[:at] + noise + FILE[at + length :]
+    wholly = by_pieces(body, 1_000_000)
+    pieces = by_pieces(body, data.draw(st.integers(60, 400)))
+    assert pieces[2] == wholly[2]
+    assert wholly[2] or pieces == wholly  # of broken text, what can be had may begin elsewhere
+    repeats = []
+
+    def members(pairs):
+        repeats.extend([1] if len({name for name, _ in pairs}) < len(pairs) else [])
+        return dict(pairs)
+
+    try:
+        document = json.loads(body, object_pairs_hook=members)
+    except ValueError:
+        assert wholly[2] or are_documents(body)
+        return
+    expected = naively(document)
+    if expected is not None and not repeats:
+        assert wholly[:2] == expected
+
+
+def test_a_large_file_needs_little_beside_its_text():
+    """Of 40 MB of text in pieces, a tenth beside it is never exceeded, and every record is seen."""
+    record = json.dumps(miss(1, pad="x" * 500)).encode()
+    body = gzip.compress(b'{"Records":[' + b",".join([record] * 60_000) + b"]}", 1)
+    tracemalloc.start()
+    found = read(body, ORIGIN, WANTED, Bounds(100_000_000, 1000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.seen, found.faults) == (60_000, ())
+    assert peak < found.inflated_bytes * 1.1
 
 
 @settings(max_examples=300)

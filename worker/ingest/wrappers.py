@@ -2,6 +2,9 @@
 
 Wrappers: `{"Records": [...]}`, a bare list, JSON lines, one object, EventBridge's `detail`, LookupEvents' `CloudTrailEvent` string. What is
 no record is noted: as a skip where it is no log on purpose (insights, a digest), as a fault otherwise.
+
+A text longer than `piece_bytes` is taken in pieces of whole records, so that what it needs beside itself is small. A piece ends where a record does:
+a run of text that parses as a list by itself cannot end inside a string or a nested list.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from worker.ingest.lazy import LISTS, OBJECTS, parse
 from worker.ingest.tally import Tally
 
 BOM = b"\xef\xbb\xbf"
@@ -22,7 +26,33 @@ MOST_REREADS = 8
 """How many times a broken text's length these attempts may read in all, so that no file costs much more than its reading."""
 MOST_ENVELOPES = 8
 """Wrappers in one another; deeper is no log of anybody's."""
+MOST_CUTS = 4
+"""Places tried for the end of a piece, of each kind; then one of each in larger pieces, for a record that is larger than a piece."""
+NEAR_BYTES = 64 * 1024
+"""Where these places are looked for first: before the end of a piece."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Place(NamedTuple):
+    """Which record it is: `number` from 1, of `total` where that is known; number 0 is the only one. `within` is empty, or ends in a colon and a space."""
+
+    within: str
+    number: int
+    total: int | None
+
+    def __str__(self) -> str:
+        if self.number == 0:
+            return self.within.removesuffix(": ") or "the only record"
+        return f"{self.within}record {self.number}" + ("" if self.total is None else f" of {self.total}")
+
+
+class Items(NamedTuple):
+    """A list of what should be records, the first of which has the number `first` (0: there is only one)."""
+
+    within: str
+    values: Any
+    first: int = 1
+    total: int | None = None
 
 
 def loads(data: bytes) -> Any:
@@ -47,94 +77,203 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def events(data: bytes, tally: Tally) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every record, with its place in words."""
-    if not data.strip():
-        if not tally.faults:
+def lists(data: bytes | bytearray, tally: Tally, piece_bytes: int) -> Iterator[Items]:
+    """Every list of records in a file's text."""
+    if not data[:64].strip() and not data.strip():
+        if not tally:
             tally.fault("empty", "the object inflates to nothing")
         return
+    if len(data) > piece_bytes and _OPENING.match(data):
+        yield from _pieces(data if isinstance(data, bytearray) else bytearray(data), tally, piece_bytes)
+        return
+    if len(data) > piece_bytes and _is_line_of_json_lines(_parsed(data[: data.find(b"\n") + 1])):
+        yield from _lines(data, tally)
+        return
     try:
-        document = loads(data)
+        document = parse(data)
     except json.JSONDecodeError as error:
-        lines = data.split(b"\n")
-        documents = [_parsed(line) for line in lines]
-        if any(map(_is_line_of_json_lines, documents)):
-            for number, (line, document) in enumerate(zip(lines, documents, strict=True), 1):
-                if not line.strip():
-                    continue
-                if isinstance(document, json.JSONDecodeError):
-                    tally.fault("invalid-json", f"line {number} of {len(lines)}: {document}")
-                else:
-                    yield from unwrap(document, f"line {number}: ", tally)
+        if any(_is_line_of_json_lines(_parsed(line)) for line in data.split(b"\n")):
+            yield from _lines(data, tally)
         else:
             yield from _salvage(data, str(error), tally)
         return
-    yield from unwrap(document, "", tally)
+    yield _items(document, "", tally)
 
 
-def _parsed(line: bytes) -> Any:
+def _lines(data: bytes | bytearray, tally: Tally) -> Iterator[Items]:
+    start, number, total = 0, 0, data.count(b"\n") + 1
+    while start <= len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        line = data[start:end]
+        start, number = end + 1, number + 1
+        if not line.strip():
+            continue
+        document = _parsed(line)
+        if isinstance(document, json.JSONDecodeError):
+            tally.fault("invalid-json", f"line {number} of {total}: {document}")
+        else:
+            yield _items(document, f"line {number}: ", tally)
+
+
+def _parsed(line: bytes | bytearray | str) -> Any:
     """The document on a line, or the complaint about it."""
     try:
-        return loads(line)
+        return parse(line)
     except json.JSONDecodeError as error:
         return error
 
 
 def _is_line_of_json_lines(document: Any) -> bool:
-    if isinstance(document, list) and document:
+    if isinstance(document, LISTS) and len(document):
         document = document[0]
-    return isinstance(document, dict) and not document.keys().isdisjoint({"eventName", "Records", "Events", "detail", "CloudTrailEvent"})
+    return isinstance(document, OBJECTS) and any(
+        name in document for name in ("eventName", "Records", "Events", "detail", "CloudTrailEvent")
+    )
 
 
-def unwrap(document: Any, place: str, tally: Tally, envelopes: int = MOST_ENVELOPES) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records in one JSON document, whichever wrapper it is. `place` is empty, or ends in a colon and a space."""
-    if isinstance(document, list):
-        for number, item in enumerate(document, 1):
-            yield from _unwrap_item(item, f"{place}record {number} of {len(document)}", tally, envelopes)
-    elif isinstance(document, dict) and "eventName" not in document and ("Records" in document or isinstance(document.get("Events"), list)):
+def _items(document: Any, within: str, tally: Tally) -> Items:
+    """The records in one JSON document, whichever wrapper it is."""
+    if isinstance(document, LISTS):
+        return Items(within, document, total=len(document))
+    if isinstance(document, OBJECTS) and "eventName" not in document:
         name = "Records" if "Records" in document else "Events"
-        records = document[name]
-        if isinstance(records, list):
-            yield from unwrap(records, place, tally, envelopes)
-        else:
-            tally.fault("records-not-a-list", f"{place}{name} is a JSON {type(records).__name__}, not a list")
-    else:
-        yield from _unwrap_item(document, place.removesuffix(": ") or "the only record", tally, envelopes)
+        records = document.get(name)
+        if isinstance(records, LISTS):
+            return Items(within, records, total=len(records))
+        if name == "Records":
+            tally.fault("records-not-a-list", f"{within}Records is a JSON {type(records).__name__}, not a list")
+            return Items(within, ())
+    return Items(within, (document,), first=0)
 
 
-def _unwrap_item(item: Any, place: str, tally: Tally, envelopes: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not isinstance(item, dict):
-        tally.fault("record-not-an-object", f"{place} is a JSON {type(item).__name__}, not an object")
+def records(item: Any, place: Place, tally: Tally, envelopes: int = MOST_ENVELOPES) -> Iterator[tuple[Place, Any]]:
+    """The records in one item of a list: itself, or what it wraps."""
+    if not isinstance(item, OBJECTS):
+        tally.fault("record-not-an-object", lambda: f"{place} is a JSON {type(item).__name__}, not an object")
     elif envelopes == 0:
         tally.fault("record-without-event-name", f"{place} is wrapped more than {MOST_ENVELOPES} times")
-    elif isinstance(item.get("CloudTrailEvent"), str):
-        inner = _parsed(item["CloudTrailEvent"].encode(errors="surrogatepass"))
-        if isinstance(inner, json.JSONDecodeError):
-            tally.fault("invalid-json", f"{place}: its CloudTrailEvent is no JSON")
-        else:
-            yield from _unwrap_item(inner, place, tally, envelopes - 1)
-    elif isinstance(item.get("eventName"), str) and item["eventName"]:
+    elif isinstance(name := item.get("eventName"), str) and name:
         yield place, item
-    elif isinstance(item.get("detail"), dict):
-        yield from _unwrap_item(item["detail"], place, tally, envelopes - 1)
-    elif item.get("eventCategory") == "Insight" or item.get("eventType") == "AwsCloudTrailInsight":
+    elif isinstance(told := item.get("CloudTrailEvent"), str):
+        inner = _parsed(told.encode(errors="replace"))
+        if isinstance(inner, json.JSONDecodeError):
+            tally.fault("invalid-json", lambda: f"{place}: its CloudTrailEvent is no JSON")
+        else:
+            yield from records(inner, place, tally, envelopes - 1)
+    elif isinstance(detail := item.get("detail"), OBJECTS):
+        yield from records(detail, place, tally, envelopes - 1)
+    elif isinstance(wrapped := item.get("Records"), LISTS):
+        for number, one in enumerate(wrapped, 1):
+            yield from records(one, Place(f"{place}: ", number, len(wrapped)), tally, envelopes - 1)
+    else:
+        _note(item, place, tally)
+
+
+def _note(item: Any, place: Place, tally: Tally) -> None:
+    """An object that is no record: passed over on purpose, or a fault."""
+    if item.get("eventCategory") == "Insight" or item.get("eventType") == "AwsCloudTrailInsight":
         tally.skipped["insight"] += 1
     elif "digestS3Bucket" in item or "digestStartTime" in item:
         tally.skipped["digest"] += 1
-    elif isinstance(item.get("Records"), list):
-        yield from unwrap(item["Records"], f"{place}: ", tally, envelopes - 1)
     else:
-        tally.fault("record-without-event-name", f"{place} has no eventName; its members are {[name[:64] for name in list(item)[:8]]}")
+        tally.fault(
+            "record-without-event-name",
+            lambda: f"{place} has no eventName; its members are {[name[:64] for name, _ in zip(item, range(8), strict=False)]}",
+        )
 
+
+# Pieces of a long list.
+
+_OPENING = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*(\{[ \t\r\n]*"(?:Records|Events)"[ \t\r\n]*:[ \t\r\n]*)?\[')
+_END = re.compile(rb"(\])[ \t\r\n]*\}?[, \t\r\n]*\Z")
+_NEXT_RECORD = re.compile(rb'\}[ \t\r\n]*(,)[ \t\r\n]*\{[ \t\r\n]*"(?:eventVersion|Records|EventId|version)"')
+_NEXT_OF_ANY_KIND = re.compile(rb"\}[ \t\r\n]*(,)[ \t\r\n]*\{")
+_NEXT_DOCUMENT = re.compile(rb"(\])[ \t\r\n]*\}?[, \t\r\n]*(?=[\[{])")
+_WRAPPED_END = re.compile(rb"\][ \t\r\n]*\}[, \t\r\n]*(?=[\[{]|\Z)")
+_BARE_END = re.compile(rb"\][, \t\r\n]*(?=[\[{]|\Z)")
+
+
+def _pieces(data: bytearray, tally: Tally, piece_bytes: int) -> Iterator[Items]:
+    """The lists of one document, or of several one after the other, a piece at a time."""
+    first, position = 1, 0
+    while opening := _OPENING.match(data, position):
+        left = position = opening.end() - 1
+        ending: int | None = left
+        while data[left] != ord("]"):
+            right, values = _next_piece(data, left, piece_bytes)
+            if values is not None and data[right] == ord("]"):
+                ending = _after(data, right, wrapped=opening[1] is not None)
+            if values is None or ending is None:
+                complaint = f"the list that begins at byte {position} is broken after byte {left}"
+                yield from _salvage(data[left + 1 :], complaint, tally, whole_documents=False)
+                return
+            yield Items("", values, first)
+            first += len(values)
+            left = right
+        position = ending or left
+    if data[position:].strip():
+        yield from _salvage(data[position:], "what follows the last list is broken", tally)
+
+
+def _after(data: bytearray, right: int, *, wrapped: bool) -> int | None:
+    """Where the document is over whose list ends at `right`; None where it goes on."""
+    found = _WRAPPED_END.match(data, right) if wrapped else _BARE_END.match(data, right)
+    return None if found is None else found.end()
+
+
+def _next_piece(data: bytearray, left: int, piece_bytes: int) -> tuple[int, Any]:
+    """Where the piece that follows `left` ends, at a comma or at the list's end, and its list; None where nothing can be parsed."""
+    for times, most in ((1, MOST_CUTS), (2, 1), (8, 1)):
+        stop = min(left + piece_bytes * times, len(data))
+        for places in _cuts(data, left, stop):
+            for place in places[:most]:
+                values = _list_between(data, left, place)
+                if values is not None:
+                    return place, values
+        if stop == len(data):
+            break
+    return left, None
+
+
+def _cuts(data: bytearray, left: int, stop: int) -> Iterator[list[int]]:
+    """Places where a piece may end, the likeliest first."""
+    if stop == len(data):
+        yield [found.start(1) for found in _END.finditer(data, max(left + 1, len(data) - NEAR_BYTES))][:1]
+    for near in (NEAR_BYTES, stop - left):
+        start = max(left + 1, stop - near)
+        for pattern in (_NEXT_RECORD, _NEXT_OF_ANY_KIND):
+            yield [found.start(1) for found in pattern.finditer(data, start, stop)][: -MOST_CUTS - 1 : -1]
+        yield [found.start(1) for found in _NEXT_DOCUMENT.finditer(data, left + 1, stop)][:MOST_CUTS]
+
+
+def _list_between(data: bytearray, left: int, right: int) -> Any:
+    """What stands between two bytes, as a list; None where it is none. The two are made brackets for as long as it takes: nothing is copied."""
+    before = data[left], data[right]
+    data[left], data[right] = b"[]"
+    try:
+        values = parse(memoryview(data)[left : right + 1])
+    except json.JSONDecodeError:
+        return None
+    finally:
+        data[left], data[right] = before
+    return values
+
+
+# What is left of a broken text.
 
 _NEXT_OBJECT = re.compile(r"[\[,]\s*(?=\{)")
 
 
-def _salvage(data: bytes, complaint: str, tally: Tally) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Whole records out of broken JSON: parse on from every place where a list's next object may begin."""
+def _salvage(data: bytes | bytearray, complaint: str, tally: Tally, *, whole_documents: bool = True) -> Iterator[Items]:
+    """Whole records out of broken JSON: parse on from every place where a list's next object may begin.
+
+    `whole_documents` says that the text is the whole file: then several documents one after the other are no fault.
+    """
     text = data.decode(errors="replace")
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    found = failures = position = reread = 0
+    found = failures = reread = 0
+    position = len(text) - len(text.lstrip(", \r\n\t"))
     while position < len(text) and failures < MOST_RESYNCS and reread <= MOST_REREADS * len(text):
         try:
             document, end = decoder.raw_decode(text, position)
@@ -151,12 +290,14 @@ def _salvage(data: bytes, complaint: str, tally: Tally) -> Iterator[tuple[str, d
             position = following.end()
             continue
         if isinstance(whole, dict | list):
-            for _, event in unwrap(whole, "", Tally()):
-                found += 1
-                yield f"record {found} of those that could be read", event
+            unwrapped = _items(whole, "", Tally())
+            events = [event for item in unwrapped.values for _, event in records(item, Place("", 0, None), Tally())]
+            if events:
+                yield Items("salvaged ", events, found + 1)
+            found += len(events)
         position = end
         while (character := text[position : position + 1]) and character in ", \r\n\t":
             position += 1
-    # Several whole documents one after the other are no fault; and a truncated or damaged gzip explains one by itself.
-    if not tally.faults and (failures or position < len(text) or "\ufffd" in text):
+    # A truncated or damaged gzip explains it by itself.
+    if not tally and (not whole_documents or failures or position < len(text) or "\ufffd" in text):
         tally.fault("invalid-json", f"{complaint}; {found} whole records could be read all the same")
