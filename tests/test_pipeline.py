@@ -7,13 +7,17 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
 import pytest
 
 from tests.fakes import NOON, MemorySink, metrics, sample
+from worker import sifting
+from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import SHIPPED, build, load
 from worker.detect.rulebook import Rulebook, index
@@ -68,6 +72,7 @@ class House:
             clock=lambda: NOON,
             owner=owner,
             bounds=Bounds(1_000_000, 100_000),
+            inflated=Budget(1_000_000),
             lease=timedelta(seconds=30),
         )
         self.pipeline = Pipeline(self.parts)
@@ -75,10 +80,11 @@ class House:
     def put(self, key: str, *names: str) -> None:
         self.objects[key] = gzip.compress(json.dumps({"Records": [deletion(name) for name in names]}).encode())
 
-    async def fetch(self, notice: Notice) -> LogObject:
+    @asynccontextmanager
+    async def fetch(self, notice: Notice) -> AsyncIterator[LogObject]:
         if notice.key not in self.objects:
             raise ObjectError("object-missing", notice.key, passing=False)
-        return LogObject(notice, self.objects[notice.key])
+        yield LogObject(notice, self.objects[notice.key])
 
     async def investigate(self, finding: Finding) -> EnrichedFinding:
         self.investigated[finding.subject.name or ""] += 1
@@ -353,3 +359,54 @@ async def test_a_suppressed_finding_reaches_nobody_and_is_counted(house):
 
 async def _run(pipeline, one):
     return await pipeline(one)
+
+
+def claiming(body: bytes, size: int) -> bytes:
+    """A gzip whose trailer tells another size."""
+    return body[:-4] + size.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("claim", [10, 200_000])
+async def test_an_object_that_claims_less_than_it_has_is_read_with_room_for_all(house, claim):
+    """Whether it claims to be small or middling: what is in it is told, and its fault too."""
+    pad = {"eventSource": "ec2.amazonaws.com", "eventName": "DescribeInstances", "eventID": "pad", "x": "y" * 900_000}
+    body = gzip.compress(json.dumps({"Records": [deletion("one"), pad]}).encode())
+    house.objects["a"] = claiming(body, claim)
+    verdict = await house.pipeline(message("a"))
+    assert (verdict.delete, verdict.reason, house.told()) == (False, "corrupt-gzip", ["one"])
+
+
+async def test_what_larger_objects_inflate_to_is_held_within_the_budget(house, monkeypatch):
+    """Twenty objects of 300 kB at once in a budget of a million bytes: never more than three are read at a time, and all are."""
+    most = 0
+    for number in range(20):
+        records = [deletion(f"n{number}"), *({**deletion("x"), "eventName": "DescribeInstances", "pad": "y" * 1000} for _ in range(220))]
+        house.objects[str(number)] = gzip.compress(json.dumps({"Records": records}).encode())
+    sift = sifting.sift
+
+    def watched(*arguments):
+        nonlocal most
+        most = max(most, house.parts.inflated.taken)
+        return sift(*arguments)
+
+    monkeypatch.setattr("worker.pipeline.sift", watched)
+    verdicts = await asyncio.gather(*(house.pipeline(message(str(number))) for number in range(20)))
+    assert all(verdict.delete for verdict in verdicts)
+    assert len(house.told()) == 20
+    assert 250_000 < most <= 1_000_000
+    assert house.parts.inflated.taken == 0
+
+
+async def test_a_large_object_full_of_wanted_records_does_not_hold_up_the_loop(house):
+    """While 30,000 records that a rule wants are read and judged, whatever else is due on the loop comes to its turn."""
+    one = json.dumps({**deletion("one"), "eventName": "DeleteUser", "errorCode": "AccessDenied"})
+    house.objects["a"] = gzip.compress(('{"Records":[' + ",".join([one] * 30_000) + "]}").encode(), 1)
+    parts = replace(house.parts, bounds=Bounds(20_000_000, 100_000), inflated=Budget(20_000_000))
+    work = asyncio.create_task(Pipeline(parts)(message("a")))
+    turns, longest, before = 0, 0.0, perf_counter()
+    while not work.done():
+        await asyncio.sleep(0.001)
+        turns, longest, before = turns + 1, max(longest, perf_counter() - before), perf_counter()
+    assert (await work).delete
+    assert turns >= 20
+    assert longest < 1.0

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import LogCapture
 
 from tests.fakes import NOON, MemoryQueue, MemorySink, sample
+from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import RuleFaults, load
 from worker.detect.rulebook import Rulebook
@@ -431,11 +432,12 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
     house, queue, sink, store = House(folder), MemoryQueue(), MemorySink(), await SqliteStore.open(":memory:")
     begun: dict[str, frozenset[str]] = {}
 
-    async def fetch(notice: Notice) -> LogObject:
+    @asynccontextmanager
+    async def fetch(notice: Notice) -> AsyncIterator[LogObject]:
         begun[notice.key] = frozenset(house.titles)
         await asyncio.sleep(0.002)
         records = [deletion(f"{notice.key}-{half}") for half in ("a", "b")]
-        return LogObject(notice, gzip.compress(orjson.dumps({"Records": records})))
+        yield LogObject(notice, gzip.compress(orjson.dumps({"Records": records})))
 
     async def investigate(finding: Finding) -> EnrichedFinding:
         await asyncio.sleep(0.002)
@@ -457,6 +459,7 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
             clock=lambda: NOON,
             owner="one",
             bounds=Bounds(1_000_000, 100_000),
+            inflated=Budget(1_000_000),
             lease=timedelta(seconds=30),
         )
     )

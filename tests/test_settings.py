@@ -30,6 +30,8 @@ def test_every_setting_is_read(tmp_path):
             "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "60",
             "TRAILMEND_GRACE_SECONDS": "2.5",
             "TRAILMEND_HTTP_ADDRESS": "[::1]:0",
+            "TRAILMEND_INFLIGHT_OBJECT_BYTES": "70000000",
+            "TRAILMEND_INFLIGHT_INFLATED_BYTES": "600000000",
             "TRAILMEND_MEMBER_ROLE_NAME": "TrailmendMember",
             "TRAILMEND_EXTERNAL_ID": "secret",
             "TRAILMEND_REGIONS": "us-east-1,us-gov-west-1",
@@ -44,6 +46,7 @@ def test_every_setting_is_read(tmp_path):
     assert (told.shipped_rules, told.state, told.concurrency, told.grace_seconds) == (False, "dynamodb://trailmend", 8, 2.5)
     assert told.lateness_seconds == 900.5
     assert told.http_address == HttpAddress("::1", 0)
+    assert (told.inflight_object_bytes, told.inflight_inflated_bytes) == (70_000_000, 600_000_000)
     assert told.regions == ("us-east-1", "us-gov-west-1")
     assert told.authorized_principals == ("arn:aws:iam::*:role/terraform-*", "arn:aws:iam::111122223333:user/ci")
     assert (told.change_pattern, told.remediation_mode, told.log_level) == ("CHG[0-9]{7}", Mode.AUTO, "debug")
@@ -72,6 +75,8 @@ def test_every_setting_is_read(tmp_path):
         ("HTTP_ADDRESS", "9464"),
         ("HTTP_ADDRESS", "host:99999"),
         ("MAX_OBJECT_BYTES", "0"),
+        ("INFLIGHT_OBJECT_BYTES", "1000"),
+        ("INFLIGHT_INFLATED_BYTES", "1000"),
         ("MEMBER_ROLE_NAME", "arn:aws:iam::111122223333:role/x"),
         ("EXTERNAL_ID", "has no use alone"),
         ("REGIONS", "Ireland"),

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from structlog.typing import FilteringBoundLogger
 
 from worker.aws import Accounts, queue_region, session
+from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import load
 from worker.detect.rulebook import Rulebook
@@ -77,7 +78,10 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
     watched = [settings.rules_dir] if settings.rules_dir is not None else []  # the shipped rules are a part of the program
     rules = RulesInForce(lambda: rulebook(settings), watched, metrics, world.clock)
     async with _opened(settings, world) as (accounts, store):
-        objects = Objects(accounts, world.environment, settings.max_object_bytes, world.clock)
+        compressed, inflated = Budget(settings.inflight_object_bytes), Budget(settings.inflight_inflated_bytes)
+        metrics.in_flight("compressed", lambda: compressed.taken)
+        metrics.in_flight("inflated", lambda: inflated.taken)
+        objects = Objects(accounts, world.environment, settings.max_object_bytes, compressed, world.clock)
         investigator = Investigator(accounts, store, settings, metrics, world.clock)
         task_sink = None if settings.task_queue_url is None else await open_sink(settings.task_queue_url, accounts, world.stdout)
         if task_sink is None:
@@ -97,6 +101,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             clock=world.clock,
             owner=world.owner,
             bounds=Bounds(settings.max_inflated_bytes, settings.max_record_bytes),
+            inflated=inflated,
             lease=timedelta(seconds=settings.enrich_deadline_seconds + LEASE_MARGIN_SECONDS),
         )
         client = await accounts.client("sqs", region=queue_region(url))

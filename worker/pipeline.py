@@ -13,16 +13,19 @@ dead-letter queue, where somebody looks, while the day is young.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import perf_counter
 
 import structlog
 
+from worker.budget import Budget
 from worker.correlator import Correlator, Hit
 from worker.detect.rulebook import Matches, Rulebook
 from worker.ingest import notices, trail
+from worker.ingest.inflate import MoreRoomError, claimed
 from worker.model import (
     EnrichedFinding,
     Finding,
@@ -36,11 +39,12 @@ from worker.model import (
     Verdict,
 )
 from worker.observe.metrics import Metrics
+from worker.sifting import Sifted, sift
 from worker.state.store import Claim, Store, StoreError
 from worker.teller import Sink, Teller
 
-OFFLOAD_BYTES = 8 * 1024
-"""Compressed objects from this size are read in a thread, so that heartbeats stay on time. A smaller one cannot inflate past 8 MB."""
+INLINE_BYTES = 128 * 1024
+"""Objects that inflate to no more are read where they are: a millisecond of work. Larger ones are read in a thread, so that heartbeats stay on time."""
 OBJECTS_AT_ONCE = 8
 
 PASSING = frozenset({"object-forbidden", "object-unreachable", "delivery", "store", "rule-error"})
@@ -55,7 +59,7 @@ class Parts:
 
     rules: Callable[[], Rulebook]
     correlator: Correlator
-    fetch: Callable[[Notice], Awaitable[LogObject]]
+    fetch: Callable[[Notice], AbstractAsyncContextManager[LogObject]]
     fetch_fault: type[Exception]
     investigate: Callable[[Finding], Awaitable[EnrichedFinding]]
     profile_interest: Interest
@@ -67,7 +71,21 @@ class Parts:
     clock: Callable[[], datetime]
     owner: str
     bounds: trail.Bounds
+    inflated: Budget
     lease: timedelta
+
+
+@dataclass(slots=True)
+class _Case:
+    """What has come of a message so far. `sifting_seconds` is what the rules took."""
+
+    book: Rulebook
+    interest: Interest
+    faults: list[str] = field(default_factory=list)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    learnt: list[ProfileEvent] = field(default_factory=list)
+    hits: list[Hit] = field(default_factory=list)
+    sifting_seconds: float = 0.0
 
 
 class Pipeline:
@@ -82,16 +100,18 @@ class Pipeline:
 
     async def __call__(self, message: Message) -> Verdict:
         """Do everything that a message asks for."""
-        faults: list[str] = []
-        book, interest = self._in_force()
+        metrics = self._parts.metrics
+        case = _Case(*self._in_force())
         began = perf_counter()
-        records = await self._read(message, interest, faults)
-        began = self._staged("read", began)
-        findings = await self._detect(book, records, faults)
-        began = self._staged("detect", began)
-        busy = await self._teller.tell(findings, faults)
-        self._staged("tell", began)
-        return _verdict(faults, busy, message.receives, self._parts.lease)
+        await self._read(message, case)
+        read = perf_counter()
+        metrics.staged("read", read - began - case.sifting_seconds)
+        await self._remember(case)
+        detected = perf_counter()
+        metrics.staged("detect", detected - read + case.sifting_seconds)
+        busy = await self._teller.tell(list(case.findings.values()), case.faults)
+        metrics.staged("tell", perf_counter() - detected)
+        return _verdict(case.faults, busy, message.receives, self._parts.lease)
 
     async def close_due(self) -> None:
         """Judge and tell what could only be judged now, unless another worker sees to that. What cannot be told stays due."""
@@ -117,98 +137,108 @@ class Pipeline:
             self._wanted = (book, book.interest | self._parts.profile_interest)
         return self._wanted
 
-    def _staged(self, stage: str, began: float) -> float:
-        now = perf_counter()
-        self._parts.metrics.staged(stage, now - began)
-        return now
-
     # Reading.
 
-    async def _read(self, message: Message, interest: Interest, faults: list[str]) -> list[Record]:
-        metrics = self._parts.metrics
+    async def _read(self, message: Message, case: _Case) -> None:
+        parts = self._parts
         reading = notices.read(message.body)
-        metrics.notice(reading.shape)
+        parts.metrics.notice(reading.shape)
         for reason in reading.skipped:
-            metrics.skipped(reason)
+            parts.metrics.skipped(reason)
         for fault in reading.faults:
-            faults.append(fault.reason)
-            metrics.fault("notice", fault.reason, detail=fault.detail)
-        records: list[Record] = []
+            case.faults.append(fault.reason)
+            parts.metrics.fault("notice", fault.reason, detail=fault.detail)
         if reading.events:
-            origin = Origin(message=message.id)
-            self._take(trail.select(reading.events, origin, interest, self._parts.bounds), 0, records, faults)
+            selected = trail.select(reading.events, Origin(message=message.id), case.interest, parts.bounds)
+            self._take(sift(selected, case.book, parts.profile_events), case)
         if len(reading.notices) == 1:
-            await self._read_object(reading.notices[0], interest, records, faults)
+            await self._read_object(reading.notices[0], case)
         elif reading.notices:
             at_once = asyncio.Semaphore(OBJECTS_AT_ONCE)
 
             async def one(notice: Notice) -> None:
                 async with at_once:
-                    await self._read_object(notice, interest, records, faults)
+                    await self._read_object(notice, case)
 
             async with asyncio.TaskGroup() as group:
                 for notice in reading.notices:
                     group.create_task(one(notice))
-        return records
 
-    async def _read_object(self, notice: Notice, interest: Interest, records: list[Record], faults: list[str]) -> None:
+    async def _read_object(self, notice: Notice, case: _Case) -> None:
         parts = self._parts
         with structlog.contextvars.bound_contextvars(bucket=notice.bucket, key=notice.key):
             try:
-                fetched = await parts.fetch(notice)
+                async with parts.fetch(notice) as fetched:
+                    await self._sift(fetched, case)
             except parts.fetch_fault as error:
                 reason, detail = getattr(error, "reason", "object-unreachable"), str(error)
-                faults.append(reason)
+                case.faults.append(reason)
                 parts.metrics.fault("fetch", reason, detail=detail)
                 return
-            origin = Origin(bucket=notice.bucket, key=notice.key)
-            arguments = (fetched.body, origin, interest, parts.bounds)
-            if len(fetched.body) < OFFLOAD_BYTES:
-                read = trail.read(*arguments)
-            else:
-                read = await asyncio.to_thread(trail.read, *arguments)
-            self._take(read, len(fetched.body), records, faults)
+            parts.metrics.object_fetched(len(fetched.body))
 
-    def _take(self, read: trail.Trail, compressed_bytes: int, records: list[Record], faults: list[str]) -> None:
-        metrics = self._parts.metrics
-        metrics.object_read(compressed_bytes, read.inflated_bytes, read.seen, len(read.records))
-        for reason, count in (read.skipped or {}).items():
-            metrics.skipped(reason, count)
-        for fault in read.faults:
-            faults.append(fault.reason)
-            metrics.fault("read", fault.reason, detail=fault.detail, count=fault.count)
-        records.extend(read.records)
+    async def _sift(self, fetched: LogObject, case: _Case) -> None:
+        """Small objects here, larger ones in a thread, within the budget of inflated bytes; one that claims less than it has, with room for all."""
+        bound = self._parts.bounds.inflated_bytes
+        room = claimed(fetched.body, bound)
+        if room <= INLINE_BYTES:
+            try:
+                for sifted in self._pieces(fetched, case, room):
+                    self._take(sifted, case)
+            except MoreRoomError:
+                room = bound
+            else:
+                return
+        for allowed in (room, bound):
+            async with self._parts.inflated.hold(allowed):
+                try:
+                    pieces = self._pieces(fetched, case, allowed)
+                    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                        self._take(piece, case)
+                except MoreRoomError:
+                    continue
+                return
+
+    def _pieces(self, fetched: LogObject, case: _Case, room: int) -> Iterator[Sifted]:
+        parts, notice = self._parts, fetched.notice
+        origin = Origin(bucket=notice.bucket, key=notice.key)
+        for piece in trail.pieces(fetched.body, origin, case.interest, parts.bounds, room):
+            yield sift(piece, case.book, parts.profile_events)
 
     # Deciding.
 
-    async def _detect(self, book: Rulebook, records: list[Record], faults: list[str]) -> list[Finding]:
-        parts = self._parts
-        findings: dict[str, Finding] = {}
-        learnt: list[ProfileEvent] = []
-        hits: list[Hit] = []
-        for record in records:
-            try:
-                learnt += parts.profile_events(record)
-                matches = book.match(record)
-                hits += ((rule, record) for rule in matches.hits)
-                self._sort(matches, findings)
-                for wrong in matches.errors:
-                    faults.append("rule-error")
-                    parts.metrics.rule_error(wrong.rule_id, wrong.text, event_name=record.name, record=record.key)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is this record's alone
-                faults.append("unexpected")
-                parts.metrics.fault("detect", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
+    def _take(self, sifted: Sifted, case: _Case) -> None:
+        metrics, read = self._parts.metrics, sifted.trail
+        metrics.records_read(read.inflated_bytes, read.seen, len(read.records))
+        for reason, count in (read.skipped or {}).items():
+            metrics.skipped(reason, count)
+        for fault in read.faults:
+            case.faults.append(fault.reason)
+            metrics.fault("read", fault.reason, detail=fault.detail, count=fault.count)
+        for failure in sifted.failures:
+            case.faults.append("unexpected")
+            metrics.fault("detect", "unexpected", detail=f"{type(failure).__name__}: {failure}", exc_info=failure)
+        for record, matches in sifted.matches:
+            case.hits += ((rule, record) for rule in matches.hits)
+            self._sort(matches, case.findings)
+            for wrong in matches.errors:
+                case.faults.append("rule-error")
+                metrics.rule_error(wrong.rule_id, wrong.text, event_name=record.name, record=record.key)
+        case.learnt += sifted.learnt
+        case.sifting_seconds += sifted.seconds
+
+    async def _remember(self, case: _Case) -> None:
+        """What was learnt of profiles, and what correlations are to see; they may find something at once."""
         stage = "learn"
         try:
-            if learnt:
-                await parts.store.learn(learnt)
+            if case.learnt:
+                await self._parts.store.learn(case.learnt)
             stage = "correlate"
-            for matches in await parts.correlator.observe(book, hits) if hits else ():
-                self._sort(matches, findings)
+            for matches in await self._parts.correlator.observe(case.book, case.hits) if case.hits else ():
+                self._sort(matches, case.findings)
         except StoreError as error:
-            faults.append("store")
-            parts.metrics.fault(stage, "store", detail=str(error))
-        return list(findings.values())
+            case.faults.append("store")
+            self._parts.metrics.fault(stage, "store", detail=str(error))
 
     def _sort(self, matches: Matches, findings: dict[str, Finding]) -> None:
         """What is to be told goes to the findings; what a suppression speaks against is counted."""

@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,17 +134,20 @@ class Scan:
         if isinstance(body, Unreadable):
             self._fault(source, body.reason, body.detail)
             return
-        read = trail.read(body, source.origin, self._interest, self._bounds)
-        if not source.named and any(fault.reason in NO_LOG for fault in read.faults):
-            stats.skipped["no-log"] += 1
-            return
+        for read in trail.pieces(body, source.origin, self._interest, self._bounds):
+            if not source.named and any(fault.reason in NO_LOG for fault in read.faults):
+                stats.skipped["no-log"] += 1
+                return
+            stats.records += read.seen
+            stats.bytes_inflated += read.inflated_bytes
+            stats.skipped.update(read.skipped or {})
+            for fault in read.faults:
+                self._fault(source, fault.reason, fault.detail, fault.count)
+            await self._judge(source, read)
         stats.files += 1
-        stats.records += read.seen
         stats.bytes_compressed += len(body)
-        stats.bytes_inflated += read.inflated_bytes
-        stats.skipped.update(read.skipped or {})
-        for fault in read.faults:
-            self._fault(source, fault.reason, fault.detail, fault.count)
+
+    async def _judge(self, source: Source, read: trail.Trail) -> None:
         if learnt := [event for record in read.records for event in profile.events_of(record)]:
             await self._store.learn(learnt)
         for record in read.records:
@@ -243,12 +247,13 @@ def unlisted(url: str, why: Unreadable) -> Source:
     return Source(Origin(path=url), fetch, named=True)
 
 
-def stored(notice: Notice, get: Callable[[Notice], Awaitable[LogObject]], failure: type[Exception]) -> Source:
+def stored(notice: Notice, get: Callable[[Notice], AbstractAsyncContextManager[LogObject]], failure: type[Exception]) -> Source:
     """An object of a bucket; `get` fetches it and raises `failure`, whose `reason` says what went wrong."""
 
     async def fetch() -> bytes | Unreadable:
         try:
-            return (await get(notice)).body
+            async with get(notice) as fetched:
+                return fetched.body
         except failure as error:
             return Unreadable(getattr(error, "reason", "object-unreachable"), str(error))
 

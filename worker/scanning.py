@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.aws import Accounts, session
+from worker.budget import Budget
 from worker.detect.rulebook import Rulebook
 from worker.ingest.objects import ObjectError, Objects
 from worker.printing import plain
@@ -101,7 +102,7 @@ async def _bucket(
 ) -> AsyncIterator[Source]:
     parts = urlsplit(url)
     accounts = await stack.enter_async_context(Accounts(session(environment), settings))
-    objects = Objects(accounts, environment, settings.max_object_bytes, clock)
+    objects = Objects(accounts, environment, settings.max_object_bytes, Budget(settings.inflight_object_bytes), clock)
     try:
         async for notice in objects.listed(parts.netloc, parts.path.removeprefix("/")):
             yield stored(notice, objects.fetch, ObjectError)

@@ -67,6 +67,8 @@ class Settings:
     max_object_bytes: int = 64 * 2**20
     max_inflated_bytes: int = 512 * 2**20
     max_record_bytes: int = 2**20
+    inflight_object_bytes: int = 128 * 2**20
+    inflight_inflated_bytes: int = 512 * 2**20
     member_role_name: str | None = None
     external_id: str | None = None
     regions: tuple[str, ...] = ()
@@ -100,6 +102,8 @@ class Settings:
             max_object_bytes=read.one("MAX_OBJECT_BYTES", _whole(1, 2**40), default.max_object_bytes),
             max_inflated_bytes=read.one("MAX_INFLATED_BYTES", _whole(1, 2**40), default.max_inflated_bytes),
             max_record_bytes=read.one("MAX_RECORD_BYTES", _whole(1, 2**40), default.max_record_bytes),
+            inflight_object_bytes=read.one("INFLIGHT_OBJECT_BYTES", _whole(1, 2**40), default.inflight_object_bytes),
+            inflight_inflated_bytes=read.one("INFLIGHT_INFLATED_BYTES", _whole(1, 2**40), default.inflight_inflated_bytes),
             member_role_name=read.one("MEMBER_ROLE_NAME", _role_name, default.member_role_name),
             external_id=read.one("EXTERNAL_ID", str, default.external_id),
             regions=read.one("REGIONS", _regions, default.regions),
@@ -116,6 +120,12 @@ class Settings:
                 f"{PREFIX}MAX_RECORD_BYTES: {settings.max_record_bytes} is more than {PREFIX}MAX_INFLATED_BYTES "
                 f"({settings.max_inflated_bytes}), so it could never be reached"
             )
+        for most, in_flight in (("OBJECT", settings.inflight_object_bytes), ("INFLATED", settings.inflight_inflated_bytes)):
+            one: int = getattr(settings, f"max_{most.lower()}_bytes")
+            if in_flight < one:
+                read.faults.append(
+                    f"{PREFIX}INFLIGHT_{most}_BYTES: {in_flight} is less than {PREFIX}MAX_{most}_BYTES ({one}), so one object would not fit"
+                )
         if settings.external_id and not settings.member_role_name:
             read.faults.append(f"{PREFIX}EXTERNAL_ID: has no use without {PREFIX}MEMBER_ROLE_NAME")
         if read.faults:

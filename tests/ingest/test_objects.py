@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ import pytest
 from aiobotocore.session import get_session
 
 from worker.aws import Accounts
+from worker.budget import Budget
 from worker.ingest.objects import ObjectError, Objects
 from worker.model import Notice
 from worker.settings import Settings
@@ -28,14 +30,19 @@ KEYS = [
 async def objects(embedded_aws):
     boto3.client("s3").create_bucket(Bucket="logs")
     async with Accounts(get_session(), Settings()) as accounts:
-        yield Objects(accounts, os.environ, 1000, lambda: datetime.now(UTC))
+        yield Objects(accounts, os.environ, 1000, Budget(2000), lambda: datetime.now(UTC))
+
+
+async def fetched(objects, notice):
+    async with objects.fetch(notice) as found:
+        return found.body
 
 
 @pytest.mark.parametrize("key", KEYS)
 async def test_every_key_gives_its_own_object(objects, key):
     """Also a key that obstore would refuse, or silently mend into another, gives the bytes that were put there."""
     boto3.client("s3").put_object(Bucket="logs", Key=key, Body=key.encode())
-    assert (await objects.fetch(Notice("logs", key))).body == key.encode()
+    assert await fetched(objects, Notice("logs", key)) == key.encode()
 
 
 async def test_the_version_that_the_notice_names_is_fetched(objects):
@@ -44,8 +51,8 @@ async def test_the_version_that_the_notice_names_is_fetched(objects):
     s3.put_bucket_versioning(Bucket="logs", VersioningConfiguration={"Status": "Enabled"})
     first = s3.put_object(Bucket="logs", Key="k", Body=b"first")["VersionId"]
     s3.put_object(Bucket="logs", Key="k", Body=b"second")
-    assert (await objects.fetch(Notice("logs", "k", version=first))).body == b"first"
-    assert (await objects.fetch(Notice("logs", "k"))).body == b"second"
+    assert await fetched(objects, Notice("logs", "k", version=first)) == b"first"
+    assert await fetched(objects, Notice("logs", "k")) == b"second"
 
 
 @pytest.mark.parametrize("key", ["not-there.json", "not//there.json"])
@@ -53,7 +60,7 @@ async def test_the_version_that_the_notice_names_is_fetched(objects):
 async def test_a_missing_object_is_told(objects, bucket, key):
     """Bucket and key stand in the error, whichever part fetched it."""
     with pytest.raises(ObjectError) as told:
-        await objects.fetch(Notice(bucket, key))
+        await fetched(objects, Notice(bucket, key))
     assert told.value.reason == "object-missing"
     assert f"s3://{bucket}/{key}" in str(told.value)
 
@@ -63,14 +70,25 @@ async def test_an_object_over_the_bound_is_not_fetched(objects, key, size):
     """The bound holds by the notice's size and by what S3 says."""
     boto3.client("s3").put_object(Bucket="logs", Key=key, Body=b"x" * 1001)
     with pytest.raises(ObjectError) as told:
-        await objects.fetch(Notice("logs", key, size=size))
+        await fetched(objects, Notice("logs", key, size=size))
     assert told.value.reason == "object-too-large"
 
 
 async def test_an_endpoint_that_does_not_answer_may_pass(embedded_aws):
     """An unreachable S3 is a passing fault."""
     async with Accounts(get_session(), Settings()) as accounts:
-        nowhere = Objects(accounts, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 1000, lambda: datetime.now(UTC))
+        nowhere = Objects(accounts, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 1000, Budget(2000), lambda: datetime.now(UTC))
         with pytest.raises(ObjectError) as told:
-            await nowhere.fetch(Notice("logs", "k"))
+            await fetched(nowhere, Notice("logs", "k"))
     assert (told.value.reason, told.value.passing) == ("object-unreachable", True)
+
+
+@pytest.mark.parametrize("key", ["plain.json", "odd//key.json"])
+async def test_objects_beyond_the_budget_wait(objects, key):
+    """Of three objects of 800 bytes in a budget of 2,000 the third is fetched when one of the others is let go of."""
+    boto3.client("s3").put_object(Bucket="logs", Key=key, Body=b"x" * 800)
+    async with objects.fetch(Notice("logs", key)):
+        async with objects.fetch(Notice("logs", key)):
+            third = asyncio.create_task(fetched(objects, Notice("logs", key)))
+            assert not (await asyncio.wait([third], timeout=0.3))[0]
+        assert len(await asyncio.wait_for(third, 10)) == 800

@@ -281,7 +281,7 @@ def naively(document):
 
 
 def by_pieces(body, piece_bytes):
-    found = list(trail.pieces(body, ORIGIN, WANTED, BOUNDS, piece_bytes))
+    found = list(trail.pieces(body, ORIGIN, WANTED, BOUNDS, piece_bytes=piece_bytes))
     return (
         [record.event for one in found for record in one.records],
         sum(one.seen for one in found),

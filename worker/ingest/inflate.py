@@ -32,19 +32,35 @@ _members = ahocorasick_rs.BytesAhoCorasick([GZIP_MEMBER])
 """Finds one pattern at 20 times the speed of `bytes.find`, which would cost a fifth of the inflating."""
 
 
-def inflate(body: bytes, bound: int, tally: Tally) -> bytes | bytearray:
-    """The text of an object, at most `bound` bytes of it; on a fault whatever could be had, and nothing of what would pass the bound."""
+class MoreRoomError(Exception):
+    """An object inflates to more than it claims, and than whoever reads it has room for just now."""
+
+
+def claimed(body: bytes, bound: int) -> int:
+    """How many bytes an object's text has by its own word, at most `bound`. Of several gzip members the last alone is told of."""
+    if not body.startswith(GZIP_MAGIC):
+        return min(len(body), bound)
+    size = int.from_bytes(body[-4:], "little")
+    return min(size, bound, len(body) * DEFLATE_RATIO)
+
+
+def inflate(body: bytes, bound: int, tally: Tally, room: int | None = None) -> bytes | bytearray:
+    """The text of an object, at most `bound` bytes of it; on a fault whatever could be had, and nothing of what would pass the bound.
+
+    Raises `MoreRoomError` where it would pass `room` (None: the bound), before more than that is held.
+    """
+    room = bound if room is None else min(room, bound)
     if body.startswith(GZIP_MAGIC):
         # One member, as far as can be seen: its size stands in the last four bytes. A second one would show its magic somewhere.
         size = int.from_bytes(body[-4:], "little")
-        if size <= min(bound, len(body) * DEFLATE_RATIO) and len(_members.find_matches_as_indexes(body)) == 1:
+        if size <= min(room, len(body) * DEFLATE_RATIO) and len(_members.find_matches_as_indexes(body)) == 1:
             try:
                 data: bytearray = deflate.gzip_decompress(body, max(size, 1))
             except deflate.DeflateError:
-                return inflate_exactly(body, bound, tally)
+                return inflate_exactly(body, bound, tally, room)
             if len(data) == size:
                 return data
-        return inflate_exactly(body, bound, tally)
+        return inflate_exactly(body, bound, tally, room)
     if len(body) > bound:
         tally.fault("too-large", f"{len(body)} bytes of plain text are more than the {bound} allowed (TRAILMEND_MAX_INFLATED_BYTES)")
         return b""
@@ -57,8 +73,9 @@ def inflate(body: bytes, bound: int, tally: Tally) -> bytes | bytearray:
     return body
 
 
-def inflate_exactly(body: bytes, bound: int, tally: Tally) -> bytes:
-    """Member by member and step by step, never past the bound, keeping what came before a fault."""
+def inflate_exactly(body: bytes, bound: int, tally: Tally, room: int | None = None) -> bytes:
+    """Member by member and step by step, never past the bound, keeping what came before a fault. Raises `MoreRoomError` like `inflate`."""
+    room = bound if room is None else room
     out = bytearray()
     position = members = 0
     while position < len(body):
@@ -76,6 +93,8 @@ def inflate_exactly(body: bytes, bound: int, tally: Tally) -> bytes:
                 out += _before_fault(before, piece, bound - len(out))
                 tally.fault("corrupt-gzip", f"the gzip stream is damaged ({error}) after {len(out)} inflated bytes")
                 return bytes(out)
+            if room < len(out) and room < bound:
+                raise MoreRoomError
             if len(out) > bound:
                 tally.fault("too-large", f"it inflates to more than the {bound} bytes allowed (TRAILMEND_MAX_INFLATED_BYTES)")
                 return b""

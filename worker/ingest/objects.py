@@ -8,6 +8,7 @@ come through aiobotocore, by their exact key.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from worker.aws import Accounts, explain
+from worker.budget import Budget
 from worker.model import LogObject, Notice
 
 ATTEMPTS = 3
@@ -45,20 +47,28 @@ class ObjectError(Exception):
 class Objects:
     """Fetches objects. `environment` is read for `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL`, as every AWS client does."""
 
-    def __init__(self, accounts: Accounts, environment: Mapping[str, str], max_object_bytes: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, accounts: Accounts, environment: Mapping[str, str], max_object_bytes: int, budget: Budget, clock: Callable[[], datetime]
+    ) -> None:
         self._accounts = accounts
         self._endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
         self._bound = max_object_bytes
+        self._budget = budget
         self._clock = clock
         self._stores: dict[tuple[str, str], S3Store] = {}
         self._regions: frozenset[str] | None = None
 
-    async def fetch(self, notice: Notice) -> LogObject:
-        """The object that a notice names, in the version that it names. Raises `ObjectError`."""
+    @asynccontextmanager
+    async def fetch(self, notice: Notice) -> AsyncIterator[LogObject]:
+        """The object that a notice names, in the version that it names, within the budget while the context lasts. Raises `ObjectError`."""
         if notice.size is not None and notice.size > self._bound:
             raise self._too_large(notice, notice.size)
+        async with AsyncExitStack() as held:
+            yield LogObject(notice, await self._body(notice, held))
+
+    async def _body(self, notice: Notice, held: AsyncExitStack) -> bytes:
         try:
-            body = await (self._plainly(notice) if _is_plain(notice.key) else self._exactly(notice))
+            return await (self._plainly(notice, held) if _is_plain(notice.key) else self._exactly(notice, held))
         except FileNotFoundError as error:
             raise ObjectError("object-missing", f"{_place(notice)} is not there: {_first_line(error)}", passing=False) from error
         except (PermissionDeniedError, UnauthenticatedError) as error:
@@ -66,7 +76,6 @@ class Objects:
             raise ObjectError("object-forbidden", told, passing=True) from error
         except (BaseError, BotoCoreError, OSError, TimeoutError) as error:
             raise ObjectError("object-unreachable", f"{_place(notice)}: {_first_line(error)}", passing=True) from error
-        return LogObject(notice, body)
 
     async def listed(self, bucket: str, prefix: str) -> AsyncIterator[Notice]:
         """Every object of a bucket whose key begins with `prefix`, by key. Raises `ObjectError`."""
@@ -79,14 +88,13 @@ class Objects:
         except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
             raise ObjectError("list-failed", f"{_place(place)}* cannot be listed: {explain(error).text}", passing=True) from error
 
-    async def _plainly(self, notice: Notice) -> bytes:
+    async def _plainly(self, notice: Notice, held: AsyncExitStack) -> bytes:
         options: Any = {"version": notice.version} if notice.version else {}
         result = await obstore.get_async(await self._store(notice), notice.key, options=options)
-        if result.meta["size"] > self._bound:
-            raise self._too_large(notice, result.meta["size"])
+        await self._admit(notice, result.meta["size"], held)
         return bytes(await result.bytes_async())
 
-    async def _exactly(self, notice: Notice) -> bytes:
+    async def _exactly(self, notice: Notice, held: AsyncExitStack) -> bytes:
         s3 = await self._accounts.client("s3", region=await self._region(notice))
         version = {"VersionId": notice.version} if notice.version else {}
         try:
@@ -99,9 +107,14 @@ class Objects:
                 raise PermissionDeniedError(fault.text) from error
             raise OSError(fault.text) from error
         async with answer["Body"] as stream:
-            if answer["ContentLength"] > self._bound:
-                raise self._too_large(notice, answer["ContentLength"])
+            await self._admit(notice, answer["ContentLength"], held)
             return bytes(await stream.read())
+
+    async def _admit(self, notice: Notice, size: int, held: AsyncExitStack) -> None:
+        """Before the first byte of an object is taken, by the size that S3 tells: refused above the bound, or room for it is waited for."""
+        if size > self._bound:
+            raise self._too_large(notice, size)
+        await held.enter_async_context(self._budget.hold(size))
 
     async def _region(self, notice: Notice) -> str | None:
         """The notice's region where AWS has such a one: what a message says must not choose the host that our signature goes to."""

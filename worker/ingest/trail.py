@@ -56,10 +56,15 @@ def read(body: bytes, origin: Origin, interest: Interest, bounds: Bounds) -> Tra
     return Trail(found, last.seen + sum(one.seen for one in before), last.inflated_bytes, last.faults, last.skipped)
 
 
-def pieces(body: bytes, origin: Origin, interest: Interest, bounds: Bounds, piece_bytes: int = PIECE_BYTES) -> Iterator[Trail]:
-    """The same in pieces, so that an object of any size needs little beside its text. The last one tells size, faults and skips."""
+def pieces(
+    body: bytes, origin: Origin, interest: Interest, bounds: Bounds, room: int | None = None, piece_bytes: int = PIECE_BYTES
+) -> Iterator[Trail]:
+    """The same in pieces, so that an object of any size needs little beside its text. The last one tells size, faults and skips.
+
+    Raises `MoreRoomError`, before the first piece, where the text has more than `room` bytes (None: as many as the bound allows).
+    """
     tally = Tally()
-    data = inflate(body, bounds.inflated_bytes, tally)
+    data = inflate(body, bounds.inflated_bytes, tally, room)
     reader = _Reader(_sieve(interest), origin, bounds, tally)
     for items in lists(data, tally, piece_bytes):
         reader.take(items)

@@ -7,7 +7,7 @@ on-call should know of it a panel and an alert in `deploy/`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -64,6 +64,7 @@ class Metrics:
         self._objects = counter("objects_read", "Objects read to the end.")
         self._object_bytes = counter("object_bytes", "Bytes fetched from S3.")
         self._inflated_bytes = counter("inflated_bytes", "Bytes after inflating.")
+        self._in_flight = gauge("in_flight_bytes", "Bytes of objects fetched and of their texts that are held just now.", "kind")
         self._records = counter("records", "Records seen.")
         self._interesting = counter("records_interesting", "Records that a rule or the profile memory might want.")
         self._faults = counter("faults", "Things that could not be read or done; the message is left.", "stage", "reason")
@@ -160,12 +161,21 @@ class Metrics:
         self._skipped.labels(reason).inc(count)
         self.log.debug("skipped", reason=reason, count=count, **context)
 
-    def object_read(self, compressed_bytes: int, inflated_bytes: int, records: int, interesting: int) -> None:
+    def object_fetched(self, compressed_bytes: int) -> None:
+        """An object was read to its end."""
         self._objects.inc()
         self._object_bytes.inc(compressed_bytes)
+
+    def records_read(self, inflated_bytes: int, records: int, interesting: int) -> None:
+        """A piece of an object, or what a message carries itself."""
         self._inflated_bytes.inc(inflated_bytes)
         self._records.inc(records)
-        self._interesting.inc(interesting)
+        if interesting:
+            self._interesting.inc(interesting)
+
+    def in_flight(self, kind: str, taken: Callable[[], int]) -> None:
+        """Whom to ask, at every scrape, how many bytes of a kind (compressed, inflated) are in flight."""
+        self._in_flight.labels(kind).set_function(taken)
 
     def fault(self, stage: str, reason: str, **context: Any) -> None:
         """Something could not be read or done. `context` says what, where and what to do about it."""
