@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 import structlog
 from prometheus_client import CollectorRegistry
 
+from worker.http1 import Answer
+from worker.lane import Lane
 from worker.model import Message, Outgoing
 from worker.observe.metrics import Metrics
 
@@ -30,6 +32,22 @@ def _drop(*_: object) -> Mapping[str, object]:
 def sample(of: Metrics, name: str, **labels: str) -> float:
     """A series' value, 0 where it has none yet."""
     return of.registry.get_sample_value(f"trailmend_{name}", labels) or 0.0
+
+
+class ClosedLane(Lane):
+    """A lane on which nothing goes: everybody goes the long way."""
+
+    def __init__(self) -> None:
+        """Without a session: it never asks for a credential."""
+
+    async def get(self, path: str, query: str = "", **_: object) -> None:
+        return None
+
+    async def post(self, target: str, body: bytes, **_: object) -> Answer | None:
+        return None
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 @dataclass

@@ -29,6 +29,7 @@ from worker.enrich.investigator import Investigator
 from worker.ingest.objects import ObjectError, Objects
 from worker.ingest.queue import Queue
 from worker.ingest.trail import Bounds
+from worker.lane import Lane
 from worker.model import Message, Verdict
 from worker.observe.http import serving
 from worker.observe.metrics import Metrics
@@ -104,8 +105,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             inflated=inflated,
             lease=timedelta(seconds=settings.enrich_deadline_seconds + LEASE_MARGIN_SECONDS),
         )
-        client = await accounts.client("sqs", region=queue_region(url))
-        queue = Queue(client, url, "main", settings.visibility_timeout_seconds, metrics)
+        queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)
         beside = (rules.watch, partial(rules.reload_when, world.hangup), partial(_close_due, pipeline, metrics))
         await _serve(queue, pipeline, settings, world, metrics, store, stop, beside)
@@ -117,10 +117,16 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
     metrics = _metrics(world)
     async with _opened(settings, world) as (accounts, store):
         executor = Executor(store, accounts, settings, metrics, world.clock, world.owner)
-        client = await accounts.client("sqs", region=queue_region(url))
-        queue = Queue(client, url, "tasks", settings.visibility_timeout_seconds, metrics)
+        queue = await _queue(url, "tasks", accounts, settings, world, metrics)
         metrics.life("remediation_mode", mode=settings.remediation_mode.value)
         await _serve(queue, executor.handle, settings, world, metrics, store, stop)
+
+
+async def _queue(url: str, name: str, accounts: Accounts, settings: Settings, world: World, metrics: Metrics) -> Queue:
+    client = await accounts.client("sqs", region=queue_region(url))
+    lane = Lane(accounts.session, client.meta.endpoint_url, "sqs", client.meta.region_name, world.environment, world.clock)
+    accounts.own(lane.close)
+    return Queue(client, lane, url, name, settings.visibility_timeout_seconds, metrics)
 
 
 def _metrics(world: World) -> Metrics:

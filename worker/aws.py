@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
@@ -112,6 +112,10 @@ class Accounts:
     def region(self) -> str:
         """The worker's own region; us-east-1, where IAM's events are, when nothing says another."""
         return self._session.get_config_variable("region") or "us-east-1"
+
+    def own(self, close: Callable[[], None]) -> None:
+        """Have something closed with the clients."""
+        self._stack.callback(close)
 
     async def own_account(self) -> str:
         """The worker's own account id (asked once). Raises what the STS client raises."""

@@ -25,15 +25,16 @@ class Budget:
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes while the context lasts; more than there are in all counts as all."""
-        size = min(size, self.total)
-        await self._take(size)
+        """Hold `size` bytes while the context lasts."""
+        await self.take(size)
         try:
             yield
         finally:
-            self._give(size)
+            self.give(size)
 
-    async def _take(self, size: int) -> None:
+    async def take(self, size: int) -> None:
+        """Wait for `size` bytes; more than there are in all counts as all. Whoever takes gives back as much."""
+        size = min(size, self.total)
         if not self._waiting and size <= self._free:
             self._free -= size
             return
@@ -44,14 +45,14 @@ class Budget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was our turn already
-                self._give(size)
+                self.give(size)
             elif entry in self._waiting:
                 self._waiting.remove(entry)
-                self._give(0)  # whoever waited behind a large one may go
+                self.give(0)  # whoever waited behind a large one may go
             raise
 
-    def _give(self, size: int) -> None:
-        self._free += size
+    def give(self, size: int) -> None:
+        self._free += min(size, self.total)
         while self._waiting and self._waiting[0][0] <= self._free:
             wanted, turn = self._waiting.popleft()
             if not turn.cancelled():

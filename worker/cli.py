@@ -107,6 +107,8 @@ def _remediate(_: argparse.Namespace) -> int:
 
 def _live(role: Callable[..., Awaitable[None]]) -> int:
     """Run a role until a first SIGTERM or SIGINT asks it to drain; a second ends the process at once. SIGHUP has the rules read again."""
+    import uvloop
+
     from worker.app import World, run_worker
     from worker.detect.library import RuleFaults
     from worker.observe import logs
@@ -144,7 +146,8 @@ def _live(role: Callable[..., Awaitable[None]]) -> int:
         os._exit(DONE)
 
     try:
-        asyncio.run(life())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(life())
     except ListenError as error:
         _complain(str(error))
         return USAGE

@@ -1,17 +1,18 @@
 """S3, the edge that fetches: a notice goes in, the object's bytes come out, or an `ObjectError` that says why not and whether to try again.
 
-Objects come through obstore, at a tenth of botocore's CPU. Its paths are stricter than S3's keys, though: an empty segment (a trail whose
-prefix ends in `/` makes one), a leading slash or `..` are refused or, worse, silently mended into another key. Such objects
-come through aiobotocore, by their exact key.
+Objects come by the fast lane (`lane.py`) wherever all goes well. Where it does not, they come again through obstore, which retries and says what is wrong.
+Its paths are stricter than S3's keys, though: an empty segment (a trail whose prefix ends in `/` makes one), a leading slash or `..` are
+refused or, worse, silently mended into another key. Such objects come through aiobotocore, by their exact key.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import obstore
 from aiobotocore.session import AioSession
@@ -21,9 +22,11 @@ from obstore.store import S3Store
 
 from worker.aws import Accounts, explain
 from worker.budget import Budget
+from worker.lane import Lane
 from worker.model import LogObject, Notice
 
 ATTEMPTS = 3
+GET_SECONDS = 120.0
 MOST_STORES = 256
 CREDENTIAL_CHECK = timedelta(minutes=5)
 """How long obstore may use a credential before it asks again; botocore behind it refreshes in time."""
@@ -55,19 +58,28 @@ class Objects:
         self._bound = max_object_bytes
         self._budget = budget
         self._clock = clock
+        self._environment = environment
+        self._lanes: dict[str, Lane] = {}
         self._stores: dict[tuple[str, str], S3Store] = {}
         self._regions: frozenset[str] | None = None
 
-    @asynccontextmanager
-    async def fetch(self, notice: Notice) -> AsyncIterator[LogObject]:
-        """The object that a notice names, in the version that it names, within the budget while the context lasts. Raises `ObjectError`."""
+    def fetch(self, notice: Notice) -> Fetching:
+        """The object that a notice names, in the version that it names, held within the budget while the context lasts. Raises `ObjectError`."""
+        return Fetching(self, notice, self._budget)
+
+    async def body(self, notice: Notice, held: Fetching) -> bytes:
+        """The bytes of an object, held where `held` says. Raises `ObjectError`."""
         if notice.size is not None and notice.size > self._bound:
             raise self._too_large(notice, notice.size)
-        async with AsyncExitStack() as held:
-            yield LogObject(notice, await self._body(notice, held))
-
-    async def _body(self, notice: Notice, held: AsyncExitStack) -> bytes:
         try:
+            lane = await self._lane(notice)
+            admit = partial(self._admit, notice, held)
+            query = f"versionId={quote(notice.version, safe='')}" if notice.version else ""
+            path = f"/{notice.bucket}/{quote(notice.key, safe='/~')}"
+            answer = await lane.get(path, query, seconds=GET_SECONDS, most_bytes=self._bound, admit=admit)
+            if answer is not None:
+                return answer.body
+            held.let_go()
             return await (self._plainly(notice, held) if _is_plain(notice.key) else self._exactly(notice, held))
         except FileNotFoundError as error:
             raise ObjectError("object-missing", f"{_place(notice)} is not there: {_first_line(error)}", passing=False) from error
@@ -88,13 +100,13 @@ class Objects:
         except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
             raise ObjectError("list-failed", f"{_place(place)}* cannot be listed: {explain(error).text}", passing=True) from error
 
-    async def _plainly(self, notice: Notice, held: AsyncExitStack) -> bytes:
+    async def _plainly(self, notice: Notice, held: Fetching) -> bytes:
         options: Any = {"version": notice.version} if notice.version else {}
         result = await obstore.get_async(await self._store(notice), notice.key, options=options)
-        await self._admit(notice, result.meta["size"], held)
+        await self._admit(notice, held, result.meta["size"])
         return bytes(await result.bytes_async())
 
-    async def _exactly(self, notice: Notice, held: AsyncExitStack) -> bytes:
+    async def _exactly(self, notice: Notice, held: Fetching) -> bytes:
         s3 = await self._accounts.client("s3", region=await self._region(notice))
         version = {"VersionId": notice.version} if notice.version else {}
         try:
@@ -107,14 +119,14 @@ class Objects:
                 raise PermissionDeniedError(fault.text) from error
             raise OSError(fault.text) from error
         async with answer["Body"] as stream:
-            await self._admit(notice, answer["ContentLength"], held)
+            await self._admit(notice, held, answer["ContentLength"])
             return bytes(await stream.read())
 
-    async def _admit(self, notice: Notice, size: int, held: AsyncExitStack) -> None:
+    async def _admit(self, notice: Notice, held: Fetching, size: int) -> None:
         """Before the first byte of an object is taken, by the size that S3 tells: refused above the bound, or room for it is waited for."""
         if size > self._bound:
             raise self._too_large(notice, size)
-        await held.enter_async_context(self._budget.hold(size))
+        await held.hold(size)
 
     async def _region(self, notice: Notice) -> str | None:
         """The notice's region where AWS has such a one: what a message says must not choose the host that our signature goes to."""
@@ -123,6 +135,16 @@ class Objects:
             partitions = session.get_available_partitions()
             self._regions = frozenset([region for one in partitions for region in await session.get_available_regions("s3", one)])
         return notice.region if notice.region in self._regions else None
+
+    async def _lane(self, notice: Notice) -> Lane:
+        region = (await self._region(notice)) or self._accounts.region
+        lane = self._lanes.get(region)
+        if lane is None:
+            session = self._accounts.session
+            endpoint = self._endpoint or f"https://{s3_host(session, region)}"
+            lane = self._lanes[region] = Lane(session, endpoint, "s3", region, self._environment, self._clock)
+            self._accounts.own(lane.close)
+        return lane
 
     async def _store(self, notice: Notice) -> S3Store:
         region = (await self._region(notice)) or self._accounts.region
@@ -159,6 +181,33 @@ class Objects:
     def _too_large(self, notice: Notice, size: int) -> ObjectError:
         told = f"{_place(notice)} has {size} bytes, more than the {self._bound} allowed (TRAILMEND_MAX_OBJECT_BYTES)"
         return ObjectError("object-too-large", told, passing=False)
+
+
+class Fetching:
+    """A context in which an object is there. What of the budget it holds is given back at its end."""
+
+    def __init__(self, objects: Objects, notice: Notice, budget: Budget) -> None:
+        self._objects, self._notice, self._budget = objects, notice, budget
+        self._held = 0
+
+    async def __aenter__(self) -> LogObject:
+        try:
+            return LogObject(self._notice, await self._objects.body(self._notice, self))
+        except BaseException:
+            self.let_go()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self.let_go()
+
+    async def hold(self, size: int) -> None:
+        """Wait for room for `size` bytes. Only with nothing held: who holds some and waits for more could wait for ever."""
+        await self._budget.take(size)
+        self._held = size
+
+    def let_go(self) -> None:
+        self._budget.give(self._held)
+        self._held = 0
 
 
 def s3_host(session: AioSession, region: str) -> str:
