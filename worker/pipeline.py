@@ -166,16 +166,16 @@ class Pipeline:
 
     async def _read_object(self, notice: Notice, case: _Case) -> None:
         parts = self._parts
-        with structlog.contextvars.bound_contextvars(bucket=notice.bucket, key=notice.key):
-            try:
-                async with parts.fetch(notice) as fetched:
-                    await self._sift(fetched, case)
-            except parts.fetch_fault as error:
-                reason, detail = getattr(error, "reason", "object-unreachable"), str(error)
-                case.faults.append(reason)
-                parts.metrics.fault("fetch", reason, detail=detail)
-                return
-            parts.metrics.object_fetched(len(fetched.body))
+        structlog.contextvars.bind_contextvars(bucket=notice.bucket, key=notice.key)  # for as long as the task lives that reads it
+        try:
+            async with parts.fetch(notice) as fetched:
+                await self._sift(fetched, case)
+        except parts.fetch_fault as error:
+            reason, detail = getattr(error, "reason", "object-unreachable"), str(error)
+            case.faults.append(reason)
+            parts.metrics.fault("fetch", reason, detail=detail)
+            return
+        parts.metrics.object_fetched(len(fetched.body))
 
     async def _sift(self, fetched: LogObject, case: _Case) -> None:
         """Small objects here, larger ones in a thread, within the budget of inflated bytes; one that claims less than it has, with room for all."""
