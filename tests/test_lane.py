@@ -158,6 +158,27 @@ async def test_a_large_body_is_taken_only_when_it_is_admitted():
         connections.close()
 
 
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "too slow"])
+async def test_a_body_lost_while_it_waits_to_be_admitted_is_an_error(cut):
+    """Whoever waited for room does not wait for ever for a body that is no longer coming."""
+    written: list[asyncio.StreamWriter] = []
+
+    async def script(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n")
+        written.append(writer)
+
+    async def admit(_: int) -> None:
+        if cut:
+            written[0].transport.abort()
+        await asyncio.sleep(0.5)
+
+    async with serving(script) as server:
+        connections = Connections("127.0.0.1", server.port, None)
+        with pytest.raises(HttpError):
+            async with asyncio.timeout(5):
+                await connections.ask(b"GET / HTTP/1.1\r\n\r\n", seconds=10 if cut else 0.2, most_bytes=10_000_000, admit=admit)
+
+
 async def test_a_body_that_is_not_admitted_is_not_taken():
     """What `admit` raises is raised, and the connection is closed."""
 

@@ -98,6 +98,7 @@ class _Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._size = self._most = 0
         self._complete = self._keep = False
+        self._fault: HttpError | None = None
 
     async def ask(self, request: bytes, most_bytes: int, admit: Callable[[int], Awaitable[None]] | None) -> Answer:
         loop = asyncio.get_running_loop()
@@ -108,6 +109,8 @@ class _Connection(asyncio.Protocol):
         await self._waiter
         if admit is not None:
             await admit(int(self._headers.get(b"content-length", self._size)))
+        if self._fault is not None:  # cut while the body waited to be admitted
+            raise self._fault
         if not self._complete:
             self._waiter = loop.create_future()
             self._transport.resume_reading()
@@ -144,8 +147,9 @@ class _Connection(asyncio.Protocol):
     def fail(self, text: str) -> None:
         """Close, and tell whoever waits why."""
         self.close()
+        self._fault = HttpError(text)
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(HttpError(text))
+            self._waiter.set_exception(self._fault)
 
     # What the parser says.
 
