@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from structlog.typing import FilteringBoundLogger
@@ -23,7 +23,7 @@ from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import load
 from worker.detect.rulebook import Rulebook
-from worker.dispatch.sinks import open_sink
+from worker.dispatch.sinks import Stream, open_sink
 from worker.enrich import profile
 from worker.enrich.investigator import Investigator
 from worker.ingest.objects import ObjectError, Objects
@@ -55,15 +55,16 @@ LEASE_MARGIN_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a process is given from outside. `hangup` is set to have the rules read again."""
+    """What a process is given from outside. `hangup` is set to have the rules read again; `socket` is where to listen instead of `HTTP_ADDRESS`."""
 
     environment: Mapping[str, str]
     clock: Callable[[], datetime]
     chance: random.Random
     owner: str
-    stdout: BinaryIO
+    stdout: Stream
     log: FilteringBoundLogger
     hangup: asyncio.Event = field(default_factory=asyncio.Event)
+    socket: Path | None = None
 
 
 def rulebook(settings: Settings, folders: Sequence[Path] = ()) -> Rulebook:
@@ -165,8 +166,8 @@ async def _serve(
         clock=world.clock,
         chance=world.chance,
     )
-    async with serving(settings.http_address, metrics.registry, service.faults) as address, asyncio.TaskGroup() as group:
-        metrics.life("started", queue=queue.url, http=f"http://{address.host}:{address.port}", concurrency=settings.concurrency)
+    async with serving(world.socket or settings.http_address, metrics.registry, service.faults) as address, asyncio.TaskGroup() as group:
+        metrics.life("started", queue=queue.url, http=address, concurrency=settings.concurrency)
         keepers = [group.create_task(_forget(store, world, metrics)), *(group.create_task(one()) for one in beside)]
         await service.run(stop)
         for keeper in keepers:

@@ -13,12 +13,8 @@ import asyncio
 import io
 import json
 import os
-import random
-import signal
 import sys
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="the worker: from notifications on TRAILMEND_QUEUE_URL to findings and tasks")
+    run.add_argument("--process", type=int, help=argparse.SUPPRESS)  # one of several, as the parent starts it
+    run.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
 
     remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
@@ -93,61 +91,35 @@ def _parser() -> argparse.ArgumentParser:
 # The long-running roles.
 
 
-def _run(_: argparse.Namespace) -> int:
-    from worker import app
+def _run(options: argparse.Namespace) -> int:
+    from worker import live
+    from worker.app import run_worker
 
-    return _live(app.run_worker)
+    settings = Settings.from_environment(os.environ)
+    if options.process is not None:
+        return _lived(lambda: live.child(run_worker, settings, options.process, options.socket))
+    count = settings.processes or live.processors()
+    if count > 1:
+        return _lived(lambda: live.several(settings, count))
+    return _lived(lambda: live.alone(run_worker, settings, hangup=True))
 
 
 def _remediate(_: argparse.Namespace) -> int:
-    from worker import app
+    from worker import live
+    from worker.app import run_executor
 
-    return _live(app.run_executor)
+    settings = Settings.from_environment(os.environ)
+    return _lived(lambda: live.alone(run_executor, settings, hangup=False))
 
 
-def _live(role: Callable[..., Awaitable[None]]) -> int:
-    """Run a role until a first SIGTERM or SIGINT asks it to drain; a second ends the process at once. SIGHUP has the rules read again."""
-    import uvloop
-
-    from worker.app import World, run_worker
+def _lived(life: Callable[[], int]) -> int:
+    """The status of a life, and in words why one could not begin."""
     from worker.detect.library import RuleFaults
-    from worker.observe import logs
     from worker.observe.http import ListenError
     from worker.state.store import StoreError
 
-    settings = Settings.from_environment(os.environ)
-    world = World(
-        environment=os.environ,
-        clock=_now,
-        chance=random.Random(),  # noqa: S311  # spreads retries, guards nothing
-        owner=str(uuid.uuid4()),
-        stdout=sys.stdout.buffer,
-        log=logs.configure(settings.log_level, sys.stderr),
-    )
-
-    async def life() -> None:
-        stop = asyncio.Event()
-
-        def told(number: int) -> None:
-            if stop.is_set():
-                os._exit(128 + number)
-            stop.set()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told, number)
-        if role is run_worker:  # the executor has no rules to read again
-            loop.add_signal_handler(signal.SIGHUP, world.hangup.set)
-        await role(settings, world, stop)
-        # All is closed and given back. A thread that still reads some huge object would hold up the end of the interpreter; nobody needs it.
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(DONE)
-
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(life())
+        return life()
     except ListenError as error:
         _complain(str(error))
         return USAGE
@@ -156,7 +128,6 @@ def _live(role: Callable[..., Awaitable[None]]) -> int:
     except StoreError as error:
         _complain(str(error))
         return FAULT
-    return DONE
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -61,6 +61,7 @@ class Settings:
     lateness_seconds: float = 3600.0
     state: str = "sqlite:///trailmend.db"
     concurrency: int = 32
+    processes: int | None = None
     visibility_timeout_seconds: int = 120
     grace_seconds: float = 25.0
     http_address: HttpAddress = HttpAddress("0.0.0.0", 9464)  # noqa: S104  # a container is scraped from outside
@@ -94,6 +95,7 @@ class Settings:
             lateness_seconds=read.one("LATENESS_SECONDS", _seconds(0, LONGEST_LATENESS_SECONDS), default.lateness_seconds),
             state=read.one("STATE", _state, default.state),
             concurrency=read.one("CONCURRENCY", _whole(1, 1024), default.concurrency),
+            processes=read.one("PROCESSES", _processes, default.processes),
             visibility_timeout_seconds=read.one(
                 "VISIBILITY_TIMEOUT_SECONDS", _whole(2, SQS_MAX_VISIBILITY_SECONDS), default.visibility_timeout_seconds
             ),
@@ -165,6 +167,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _processes(text: str) -> int | None:
+    return None if text.lower() == "auto" else _whole(1, 128)(text)
 
 
 def _seconds(low: float, high: float) -> Callable[[str], float]:

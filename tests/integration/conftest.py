@@ -141,6 +141,7 @@ class Estate:
             "TRAILMEND_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
             "TRAILMEND_REGIONS": "us-east-1",
             "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "30",
+            "TRAILMEND_PROCESSES": "1",
             **more,
         }
 

@@ -13,8 +13,7 @@ LOOPBACK = HttpAddress("127.0.0.1", 0)
 
 
 async def get(address, path, **headers):
-    url = f"http://{address.host}:{address.port}{path}"
-    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+    async with aiohttp.ClientSession() as session, session.get(f"{address}{path}", headers=headers) as answer:
         return answer.status, answer.headers["Content-Type"], await answer.text()
 
 
@@ -46,5 +45,22 @@ async def test_a_taken_address_is_told():
     """The setting's name stands in the error."""
     async with serving(LOOPBACK, metrics().registry, list) as address:
         with pytest.raises(ListenError, match="TRAILMEND_HTTP_ADDRESS"):
-            async with serving(address, metrics().registry, list):
+            async with serving(HttpAddress("127.0.0.1", int(address.rpartition(":")[2])), metrics().registry, list):
                 pass
+
+
+async def test_a_socket_is_served_like_a_port(tmp_path):
+    """One of several processes answers at a path; what it is to be asked for is fetched anew before each answer."""
+    asked = []
+
+    async def refresh():
+        asked.append(True)
+
+    path = tmp_path / "1.sock"
+    async with serving(path, metrics().registry, list, refresh) as address:
+        assert address == f"unix:{path}"
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+            for asked_for in ("metrics", "readyz"):
+                async with session.get(f"http://child/{asked_for}") as answer:
+                    assert answer.status == 200
+    assert len(asked) == 2

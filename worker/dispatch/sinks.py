@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -36,6 +36,13 @@ class Sink(Protocol):
 
     async def put(self, items: Sequence[Outgoing]) -> Mapping[str, str]:
         """Take the items; answers the ids of those that were not taken, each with why."""
+
+
+class Stream(Protocol):
+    """What standard output is here: a file of bytes will do."""
+
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
 
 
 class SqsSink:
@@ -103,7 +110,7 @@ class StdoutSink:
     kind = "stdout"
     key = "stdout:"
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
     async def put(self, items: Sequence[Outgoing]) -> Mapping[str, str]:
@@ -115,7 +122,7 @@ class StdoutSink:
         return {}
 
 
-async def open_sink(url: str, accounts: Accounts, stdout: BinaryIO) -> Sink:
+async def open_sink(url: str, accounts: Accounts, stdout: Stream) -> Sink:
     """The sink behind a URL of `FINDING_SINKS` or `TASK_QUEUE_URL` (already checked by `Settings`)."""
     parts = urlsplit(url)
     if parts.scheme == "stdout":

@@ -6,8 +6,9 @@ reasons, one a line. Plain HTTP, no secrets, meant for the cluster's own network
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -21,17 +22,31 @@ class ListenError(Exception):
 
 
 @asynccontextmanager
-async def serving(address: HttpAddress, registry: CollectorRegistry, faults: Callable[[], list[str]]) -> AsyncIterator[HttpAddress]:
-    """Serve while the context lasts; yields the address with the real port. Raises `ListenError`."""
+async def serving(
+    address: HttpAddress | Path,
+    registry: CollectorRegistry,
+    faults: Callable[[], list[str]],
+    refresh: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[str]:
+    """Serve while the context lasts, at a host and port or at a socket's path; yields where, with the real port. Raises `ListenError`.
+
+    `refresh` is awaited before the metrics and the readiness are told.
+    """
 
     async def metrics(request: web.Request) -> web.Response:
+        await refresh_all()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def refresh_all() -> None:
+        if refresh is not None:
+            await refresh()
+
     async def readyz(_: web.Request) -> web.Response:
+        await refresh_all()
         wrong = faults()
         return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready"]) + "\n")
 
@@ -40,13 +55,12 @@ async def serving(address: HttpAddress, registry: CollectorRegistry, faults: Cal
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address.host, address.port)
+        site = web.UnixSite(runner, address) if isinstance(address, Path) else web.TCPSite(runner, address.host, address.port)
         try:
             await site.start()
         except OSError as error:
-            raise ListenError(
-                f"TRAILMEND_HTTP_ADDRESS: cannot listen on {address.host}:{address.port}: {error.strerror or error}"
-            ) from error
-        yield HttpAddress(address.host, runner.addresses[0][1])
+            where = address if isinstance(address, Path) else f"{address.host}:{address.port}"
+            raise ListenError(f"TRAILMEND_HTTP_ADDRESS: cannot listen on {where}: {error.strerror or error}") from error
+        yield f"unix:{address}" if isinstance(address, Path) else f"http://{address.host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

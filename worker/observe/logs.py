@@ -9,14 +9,22 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Protocol, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 
-def configure(level: str, stream: TextIO, *, for_people: bool | None = None) -> FilteringBoundLogger:
+class TextStream(Protocol):
+    """What logs are written to: a file of text will do."""
+
+    def write(self, data: str, /) -> int: ...
+    def flush(self) -> None: ...
+    def isatty(self) -> bool: ...
+
+
+def configure(level: str, stream: TextStream, *, for_people: bool | None = None) -> FilteringBoundLogger:
     """Set structlog up to write to `stream` at `level` (debug, info, warning, error) and answer the worker's logger.
 
     `for_people` picks the coloured form; by default a terminal gets it and anything else gets JSON.
@@ -45,7 +53,7 @@ def configure(level: str, stream: TextIO, *, for_people: bool | None = None) -> 
 class _Forgiving:
     """A stream that takes a full disk or a closed pipe in silence: no log line is worth more than the worker."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextStream) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:

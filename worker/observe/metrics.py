@@ -47,6 +47,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"trailmend_{name}", text, labels, buckets=buckets, registry=registry)
 
+        gauge("processes", "Worker processes that run.").set(1)
+        counter("process_restarts", "Worker processes that ended by themselves and were started again.")
         self._received = counter("messages_received", "Messages received from a queue.", "queue")
         self._deleted = counter("messages_deleted", "Messages deleted from a queue after all their work was done.", "queue")
         self._left = counter("messages_left", "Messages not deleted, so that the queue delivers them again or redrives them.", "reason")

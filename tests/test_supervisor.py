@@ -1,0 +1,190 @@
+"""Several processes are started, watched, started anew and ended as one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from tests.conftest import free_port
+from worker import supervisor as supervisor_module
+from worker.settings import HttpAddress, Settings
+from worker.supervisor import Supervisor
+
+CHILD = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry, Counter
+from worker.observe.http import serving
+
+async def main(number, socket, mode):
+    if mode.startswith("refuse"):
+        sys.exit(int(mode[6:]))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if mode != "stubborn":
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_reader(0, stop.set)
+    registry = CollectorRegistry()
+    Counter("work", "Work.", registry=registry).inc(10)
+    async with serving(Path(socket), registry, lambda: ["no queue"] if mode == "unready" else []):
+        Path(socket + ".pid").write_text(str(os.getpid()))
+        if mode == "hang":
+            await asyncio.sleep(0.5)
+            import time; time.sleep(600)
+        await stop.wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class House:
+    """A supervisor over children that do what `modes` says."""
+
+    def __init__(self, *modes: str, grace: float = 5.0) -> None:
+        self.port = free_port()
+        self.events = LogCapture()
+        log = structlog.wrap_logger(None, processors=[self.events])
+        self.modes = list(modes)
+        self.made = Supervisor(
+            Settings(http_address=HttpAddress("127.0.0.1", self.port), grace_seconds=grace),
+            len(modes),
+            {**os.environ, "PYTHONPATH": "."},
+            random.Random(1),
+            log,
+            lambda number, socket: [sys.executable, "-c", CHILD, str(number), str(socket), self.modes[number - 1]],
+        )
+        self.stop, self.hangup = asyncio.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self.running = asyncio.create_task(self.made.run(self.stop, self.hangup))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop.set()
+        await self.running
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def count(self) -> float:
+        lines = (await self.get("metrics"))[1].splitlines()
+        return float(next((line.split()[1] for line in lines if line.startswith("work_total ")), "0"))
+
+    def names(self) -> list[Any]:
+        return [entry["event"] for entry in self.events.entries]
+
+    def pids(self) -> list[int]:
+        return [child.process.pid for child in self.made.children if child.process is not None]
+
+
+def all_gone(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await true():
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch):
+    monkeypatch.setattr(supervisor_module, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECONDS", 0.2)
+
+
+async def ready(house: House) -> bool:
+    try:
+        return (await house.get("readyz"))[0] == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def test_two_are_one_and_end_as_one():
+    """Ready when both are, their counts summed, and a stop drains both: the status is that of a good end."""
+    async with House("work", "work") as house:
+        await until(lambda: ready(house))
+        assert await house.count() == 20
+        pids = house.pids()
+        house.stop.set()
+        assert await house.running == 0
+    assert all_gone(pids)
+
+
+async def test_one_that_is_killed_is_started_again_and_its_counts_stay():
+    """The metrics never fall, and say that it was started again; the log says by what it ended."""
+    async with House("work", "work") as house:
+        await until(lambda: ready(house))
+        before = await house.count()
+        first = house.pids()[0]
+        os.kill(first, signal.SIGKILL)
+
+        async def again() -> bool:
+            assert await house.count() >= before
+            return house.pids()[0] != first and await ready(house)
+
+        await until(again)
+        assert await house.count() == 30
+        assert "trailmend_process_restarts_total 1.0" in (await house.get("metrics"))[1]
+        (told,) = [entry for entry in house.events.entries if entry["event"] == "process_exited"]
+        assert (told["process"], told["signal"]) == (1, "SIGKILL")
+
+
+async def test_who_is_not_ready_is_named():
+    """503, and each reason with the number of its process."""
+    async with House("work", "unready") as house:
+
+        async def told() -> bool:
+            try:
+                return (await house.get("readyz")) == (503, "process 2: no queue\n")
+            except aiohttp.ClientError:
+                return False
+
+        await until(told)
+        assert (await house.get("healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("status", [1, 2])
+async def test_a_refusal_to_begin_ends_all_with_its_status(status):
+    """Wrong settings do not become right by trying again; the other is ended too."""
+    async with House("unready", f"refuse{status}") as house:
+        assert await asyncio.wait_for(asyncio.shield(house.running), 15) == status
+        assert "process_refused" in house.names()
+
+
+async def test_one_whose_loop_hangs_is_killed_and_started_again(monkeypatch):
+    """A process that is there but does not answer is no process."""
+    monkeypatch.setattr(supervisor_module, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(supervisor_module, "ANSWER_SECONDS", 0.3)
+    async with House("hang") as house:
+        await until(lambda: ready(house))
+        house.modes[0] = "work"
+
+        async def killed() -> bool:
+            return "process_hangs" in house.names() and await ready(house)
+
+        await until(killed)
+
+
+async def test_one_that_does_not_drain_is_killed_in_the_end(monkeypatch):
+    """After its grace and a margin; the status says that not all ended well."""
+    monkeypatch.setattr(supervisor_module, "DRAIN_MARGIN_SECONDS", 0.3)
+    async with House("work", "stubborn", grace=0.1) as house:
+        await until(lambda: ready(house))
+        for child in house.made.children:
+            assert child.process is not None
+        house.stop.set()
+        assert await asyncio.wait_for(asyncio.shield(house.running), 10) in (0, 1)
+    assert all_gone(house.pids())
