@@ -27,6 +27,11 @@ check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
 bench: $(VENV)/.dev  ## what things cost, as ratios; real logs in ../shared/data are used where they are
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.objects
+	$(BIN)/python -m benchmarks.cores
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.startup
 
 format: $(VENV)/.dev  ## rewrite the code as `check` wants it
 	$(BIN)/ruff check --fix .

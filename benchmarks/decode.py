@@ -1,7 +1,7 @@
 """What reading costs, from compressed bytes to matching records, beside the bare cost of inflating: `make bench` prints it.
 
 Objects are made of real records where `../shared/data` is there and of made-up ones otherwise, each with ids of its own, in four sizes and with
-three shares of records that the shipped rules want. Every figure is a ratio of medians over interleaved rounds. Writes `results.json`.
+three shares of records that the shipped rules want. Every figure is a ratio of medians over interleaved rounds.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import deflate
 import orjson
 
 from benchmarks.corpus import BOUNDS, SHARED, loose_records
+from benchmarks.results import record
 from benchmarks.rounds import medians
 from worker.detect.library import load
 from worker.enrich import profile
@@ -29,7 +29,6 @@ from worker.model import Interest, Origin
 RECORDS_A_ROUND = 4_000
 SIZES = (5, 100, 1_000, 20_000)
 SHARES = (0.0, 0.003, 0.05)
-RESULTS = Path(__file__).parent / "results.json"
 
 
 def main() -> int:
@@ -52,7 +51,7 @@ def main() -> int:
                 f"{size:>7} {share:>6.1%} {row['of_libdeflate']:>14.2f} {row['times_gzip_json']:>12.2f} {row['times_zlib_orjson']:>14.2f}",
                 flush=True,
             )
-    RESULTS.write_text(json.dumps({"decode": rows}, indent=1) + "\n", encoding="utf-8")
+    record("decode", rows)
     return 0
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from benchmarks.corpus import BOUNDS, SHARED, whole_objects
+from benchmarks.results import record
 from benchmarks.rounds import medians
 from worker.detect import library
 from worker.detect.rulebook import Rulebook
@@ -58,13 +59,15 @@ def main() -> int:
     print(
         f"{len(rules)} rules, {len(objects)} objects, {len(records)} records{'' if folder.is_dir() else ' (made up: no shared data here)'}"
     )
+    rows: list[dict[str, Any]] = []
     for sort, changes in SORTS.items():
         books, seconds = {}, {}
         for size in SIZES:
             began = perf_counter()
             books[size] = book_of(copies(rules, size, changes))
             seconds[size] = perf_counter() - began
-        _tell(sort, books, seconds, records, objects)
+        rows += _tell(sort, books, seconds, records, objects)
+    record("rules", rows)
     return 0
 
 
@@ -73,7 +76,9 @@ def book_of(rules: Iterable[Any]) -> Rulebook:
     return library.build([(f"{number}.yml", json.dumps(rule, default=str)) for number, rule in enumerate(rules)])
 
 
-def _tell(sort: str, books: dict[int, Rulebook], seconds: dict[int, float], records: Sequence[Record], objects: Sequence[bytes]) -> None:
+def _tell(
+    sort: str, books: dict[int, Rulebook], seconds: dict[int, float], records: Sequence[Record], objects: Sequence[bytes]
+) -> list[dict[str, Any]]:
     matched = _costs({size: partial(_match, book, records) for size, book in books.items()}, len(records))
     read = _costs({size: partial(_read, book, objects) for size, book in books.items()}, len(records))
     print(f"\nCopies with other literals: {sort}")
@@ -83,6 +88,15 @@ def _tell(sort: str, books: dict[int, Rulebook], seconds: dict[int, float], reco
             f"{size:>6} {matched[size]:>9.2f} {matched[size] / matched[10]:>6.2f} {read[size]:>9.2f} {read[size] / read[10]:>6.2f} "
             f"{_match(book, records):>9} {seconds[size]:>7.2f}"
         )
+    return [
+        {
+            "copies": sort,
+            "rules": size,
+            "match_times_ten": round(matched[size] / matched[10], 3),
+            "read_times_ten": round(read[size] / read[10], 3),
+        }
+        for size in books
+    ]
 
 
 def _costs(works: Mapping[int, Callable[[], int]], count: int) -> dict[int, float]:

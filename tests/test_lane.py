@@ -249,6 +249,14 @@ async def test_a_plain_answer_is_carried_and_its_request_signed(lane_to):
         lane.close()
 
 
+@pytest.mark.parametrize("path", ["/logs/k HTTP/1.1", "/logs/k\r\nx-more: 1", "/logs/\x00", "/logs/é"])
+async def test_nothing_but_a_path_goes_into_the_request_line(lane_to, path):
+    """What is not percent-encoded is not sent: no message can write a header or a second request."""
+    async with serving(answers(PLAIN)) as server:
+        assert await lane_to(f"http://127.0.0.1:{server.port}").get(path, seconds=5, most_bytes=100) is None
+        assert server.connections == 0
+
+
 @pytest.mark.parametrize("status", [b"301 Moved", b"400 Bad Request", b"403 Forbidden", b"404 Not Found", b"500 Oops", b"503 Slow Down"])
 async def test_whatever_is_not_plainly_fine_goes_the_long_way(lane_to, status):
     """A refusal, a redirect, a fault: None, and the lane stays open for the next."""

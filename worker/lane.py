@@ -75,6 +75,9 @@ class Lane:
         admit: Callable[[int], Awaitable[None]] | None,
     ) -> Answer | None:
         now = self._clock()
+        target = f"{path}?{query}" if query else path
+        if not target.isascii() or not target.isprintable() or " " in target:
+            return None  # it would end the request line, and begin another's request
         if not self._open or (self._closed_until is not None and now < self._closed_until):
             return None
         credential = await self._credentials(now)
@@ -97,7 +100,6 @@ class Lane:
             headers=headers,
             payload_sha256=payload_sha256,
         )
-        target = f"{path}?{query}" if query else path
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
         length = f"content-length: {len(body)}\r\n" if body else ""
         request = f"{method} {target} HTTP/1.1\r\n{lines}user-agent: trailmend\r\nauthorization: {signed}\r\n{length}\r\n".encode() + body

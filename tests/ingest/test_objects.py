@@ -85,6 +85,15 @@ async def test_an_endpoint_that_does_not_answer_may_pass(embedded_aws):
     assert (told.value.reason, told.value.passing) == ("object-unreachable", True)
 
 
+@pytest.mark.parametrize("bucket", ["../other", "logs/../other", "logs?x=", "logs k", "logs\r\nhost: elsewhere\r\n\r\n", "lögs", "-"])
+async def test_a_bucket_that_is_none_is_a_fault_and_no_more(objects, bucket):
+    """Whatever a message names as bucket is asked for as that, or refused."""
+    boto3.client("s3").create_bucket(Bucket="other")
+    boto3.client("s3").put_object(Bucket="other", Key="k", Body=b"secret")
+    with pytest.raises(ObjectError):
+        await fetched(objects, Notice(bucket, "k"))
+
+
 @pytest.mark.parametrize("key", ["plain.json", "odd//key.json"])
 async def test_objects_beyond_the_budget_wait(objects, key):
     """Of three objects of 800 bytes in a budget of 2,000 the third is fetched when one of the others is let go of."""

@@ -7,6 +7,7 @@ refused or, worse, silently mended into another key. Such objects come through a
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,11 @@ from worker.budget import Budget
 from worker.lane import Lane
 from worker.model import LogObject, Notice
 
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
+"""Also the old buckets' names of us-east-1. It becomes a part of a path, and a message must not choose another's.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+"""
 ATTEMPTS = 3
 GET_SECONDS = 120.0
 MOST_STORES = 256
@@ -69,6 +75,8 @@ class Objects:
 
     async def body(self, notice: Notice, held: Fetching) -> bytes:
         """The bytes of an object, held where `held` says. Raises `ObjectError`."""
+        if not BUCKET.fullmatch(notice.bucket) or ".." in notice.bucket:
+            raise ObjectError("object-missing", f"{notice.bucket[:64]!r} is no bucket's name", passing=False)
         if notice.size is not None and notice.size > self._bound:
             raise self._too_large(notice, notice.size)
         try:
