@@ -13,7 +13,7 @@ from benchmarks.fleet import CORES, Fleet, Run, Runner
 from benchmarks.results import record
 from benchmarks.rounds import ROUNDS
 
-OBJECTS = 4_000
+OBJECTS = 12_000
 SHARE = 0.003
 SUPERVISED = True
 """Whether the two are children of one worker (TRAILMEND_PROCESSES), or two workers that somebody started side by side."""

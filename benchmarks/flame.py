@@ -69,8 +69,10 @@ def drawn(frame: Frame, name: str, left: float, row: int, scale: float) -> Itera
     told = escape(f"{name}: {100 * width / WIDTH:.1f} %")
     yield (
         row,
-        f'<g><title>{told}</title><rect x="{left:.1f}" y="@y@" width="{width:.1f}" height="{ROW - 1}" fill="{colour}"/>'
-        f'<text x="{left + 2:.1f}" y="@y@" dy="12">{shown}</text></g>',
+        (
+            f'<g><title>{told}</title><rect x="{left:.1f}" y="@y@" width="{width:.1f}" height="{ROW - 1}" fill="{colour}"/>'
+            f'<text x="{left + 2:.1f}" y="@y@" dy="12">{shown}</text></g>'
+        ),
     )
     for called, one in sorted(frame.called.items()):
         yield from drawn(one, called, left, row + 1, scale)

@@ -39,7 +39,7 @@ def authorization(
     day = stamp[:8]
     scope = f"{day}/{region}/{service}/aws4_request"
     text = f"{ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.new(_key(secret_key, day, region, service), text.encode(), "sha256").hexdigest()
+    signature = hmac.digest(_key(secret_key, day, region, service), text.encode(), "sha256").hex()
     return f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
 
 
@@ -47,5 +47,5 @@ def authorization(
 def _key(secret_key: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret_key}".encode()
     for part in (day, region, service, "aws4_request"):
-        key = hmac.new(key, part.encode(), "sha256").digest()
+        key = hmac.digest(key, part.encode(), "sha256")
     return key
