@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from typing import Any
@@ -102,6 +103,24 @@ async def test_a_file_that_cannot_be_written_takes_nothing_and_says_so(tmp_path)
     """The path stands in the reason."""
     failed = await FileSink(tmp_path / "no" / "such" / "folder.jsonl").put([item(1)])
     assert "folder.jsonl" in failed["id-1"]
+
+
+async def test_half_a_line_of_a_killed_process_spoils_no_other(tmp_path):
+    """It is ended where it is, and what comes after it are lines of their own."""
+    path = tmp_path / "findings.jsonl"
+    path.write_bytes(b'{"whole": 1}\n{"ha')
+    sink = FileSink(path)
+    assert await sink.put([Outgoing("a", "g", b'{"a": 1}'), Outgoing("b", "g", b'{"b": 1}')]) == {}
+    assert path.read_bytes().splitlines() == [b'{"whole": 1}', b'{"ha', b'{"a": 1}', b'{"b": 1}']
+
+
+async def test_two_writers_of_one_file_keep_their_lines(tmp_path):
+    """Long lines, longer than any buffer, put at the same time: each is whole."""
+    path = tmp_path / "findings.jsonl"
+    sinks = [FileSink(path) for _ in range(2)]
+    items = [[Outgoing(f"{letter}{number}", "g", letter.encode() * 100_000) for number in range(5)] for letter in "xy"]
+    await asyncio.gather(*(sink.put([item]) for sink, of in zip(sinks, items, strict=True) for item in of))
+    assert sorted(path.read_bytes().splitlines()) == [b"x" * 100_000] * 5 + [b"y" * 100_000] * 5
 
 
 async def test_a_closed_standard_output_takes_nothing_and_says_so():

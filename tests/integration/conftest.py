@@ -122,7 +122,14 @@ class Estate:
     def findings(self) -> list[dict[str, Any]]:
         if not self.findings_file.exists():
             return []
-        return [orjson.loads(line) for line in self.findings_file.read_bytes().splitlines()]
+        found = []
+        for line in self.findings_file.read_bytes().splitlines(keepends=True):
+            try:
+                found.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                # Being written just now, or half written by a process that was killed: then it is told again.
+                assert not line.endswith(b"}\n")
+        return found
 
     def found(self) -> list[str]:
         """The names of the profiles whose deletion was found, sorted."""

@@ -8,6 +8,7 @@ sink's `key`. A newcomer adds a class here and its line in `open_sink`.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,10 @@ class SqsSink:
 
 
 class FileSink:
-    """JSON lines at the end of a file, on disk before they count as taken."""
+    """JSON lines at the end of a file, on disk before they count as taken; several processes may share it.
+
+    A line that a killed process left half is ended, so that it spoils no other; what it told was not settled and is told again.
+    """
 
     kind = "file"
 
@@ -92,11 +96,15 @@ class FileSink:
         return {}
 
     def _append(self, lines: bytes) -> None:
-        with self._path.open("ab") as stream:
-            before = stream.tell()
+        with self._path.open("ab+", buffering=0) as stream:
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX)  # until it is closed
+            before = stream.seek(0, os.SEEK_END)
+            if before and os.pread(stream.fileno(), 1, before - 1) != b"\n":
+                lines = b"\n" + lines
             try:
-                stream.write(lines)
-                stream.flush()
+                left = memoryview(lines)
+                while left:
+                    left = left[stream.write(left) or 0 :]
                 os.fsync(stream.fileno())
             except OSError:
                 # Half a line on a full disk would spoil the next one too.
