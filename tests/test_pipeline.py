@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -397,16 +396,25 @@ async def test_what_larger_objects_inflate_to_is_held_within_the_budget(house, m
     assert house.parts.inflated.taken == 0
 
 
-async def test_a_large_object_full_of_wanted_records_does_not_hold_up_the_loop(house):
-    """While 30,000 records that a rule wants are read and judged, whatever else is due on the loop comes to its turn."""
+async def test_a_large_object_full_of_wanted_records_does_not_hold_up_the_loop(house, monkeypatch):
+    """While 30,000 records that a rule wants are judged, whatever else is due on the loop comes to its turn."""
     one = json.dumps({**deletion("one"), "eventName": "DeleteUser", "errorCode": "AccessDenied"})
     house.objects["a"] = gzip.compress(('{"Records":[' + ",".join([one] * 30_000) + "]}").encode(), 1)
     parts = replace(house.parts, bounds=Bounds(20_000_000, 100_000), inflated=Budget(20_000_000))
+    turns = meanwhile = 0
+    sift = sifting.sift
+
+    def watched(*arguments):
+        nonlocal meanwhile
+        before = turns
+        sifted = sift(*arguments)
+        meanwhile += turns - before
+        return sifted
+
+    monkeypatch.setattr("worker.pipeline.sift", watched)
     work = asyncio.create_task(Pipeline(parts)(message("a")))
-    turns, longest, before = 0, 0.0, perf_counter()
     while not work.done():
         await asyncio.sleep(0.001)
-        turns, longest, before = turns + 1, max(longest, perf_counter() - before), perf_counter()
+        turns += 1
     assert (await work).delete
-    assert turns >= 20
-    assert longest < 1.0
+    assert meanwhile >= 10
