@@ -14,6 +14,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 import structlog
+from aiohttp import web
 from structlog.testing import LogCapture
 
 from tests.conftest import free_port
@@ -32,11 +33,18 @@ async def main(number, socket, mode):
         sys.exit(int(mode[6:]))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    if mode != "stubborn":
+    if mode == "beginning":
+        Path(socket + ".pid").write_text(str(os.getpid()))
+        while not Path(socket + ".on").exists():
+            await asyncio.sleep(0.05)
+    if mode == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_reader(0, stop.set)
     registry = CollectorRegistry()
     Counter("work", "Work.", registry=registry).inc(10)
+    hangups = Counter("hangups", "Hangups.", registry=registry)
+    loop.add_signal_handler(signal.SIGHUP, hangups.inc)
     async with serving(Path(socket), registry, lambda: ["no queue"] if mode == "unready" else []):
         Path(socket + ".pid").write_text(str(os.getpid()))
         if mode == "hang":
@@ -78,9 +86,16 @@ class House:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/{path}") as answer:
             return answer.status, await answer.text()
 
-    async def count(self) -> float:
+    async def count(self, name: str = "work") -> float:
         lines = (await self.get("metrics"))[1].splitlines()
-        return float(next((line.split()[1] for line in lines if line.startswith("work_total ")), "0"))
+        return float(next((line.split()[1] for line in lines if line.startswith(f"{name}_total ")), "0"))
+
+    async def begun(self, number: int) -> bool:
+        return self.mark(number, "pid").exists()
+
+    def mark(self, number: int, name: str) -> Path:
+        socket = self.made.children[number - 1].socket
+        return socket.with_name(f"{socket.name}.{name}")
 
     def names(self) -> list[Any]:
         return [entry["event"] for entry in self.events.entries]
@@ -183,8 +198,108 @@ async def test_one_that_does_not_drain_is_killed_in_the_end(monkeypatch):
     monkeypatch.setattr(supervisor_module, "DRAIN_MARGIN_SECONDS", 0.3)
     async with House("work", "stubborn", grace=0.1) as house:
         await until(lambda: ready(house))
-        for child in house.made.children:
-            assert child.process is not None
+        pids = house.pids()
         house.stop.set()
-        assert await asyncio.wait_for(asyncio.shield(house.running), 10) in (0, 1)
-    assert all_gone(house.pids())
+        assert await asyncio.wait_for(asyncio.shield(house.running), 10) == 1
+        assert "processes_killed" in house.names()
+    assert all_gone(pids)
+
+
+async def test_a_stop_before_they_have_begun_is_a_good_end():
+    """A child that does not listen for signals yet ends by the signal itself, and has nothing in hand to lose."""
+    async with House("beginning", "beginning") as house:
+        await until(lambda: house.begun(1))
+        await until(lambda: house.begun(2))
+        house.stop.set()
+        assert await asyncio.wait_for(asyncio.shield(house.running), 10) == 0
+        assert "processes_killed" not in house.names()
+
+
+async def test_a_stop_while_a_child_is_being_started_reaches_it(monkeypatch):
+    """The others are asked before it is there; it is asked when it is."""
+    exec_, asked = asyncio.create_subprocess_exec, asyncio.Event()
+
+    async def slowly(*command: str, **more: Any) -> asyncio.subprocess.Process:
+        process = await exec_(*command, **more)
+        await asked.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+    async with House("beginning") as house:
+        await until(lambda: house.begun(1))
+        house.stop.set()
+        await asyncio.sleep(0)  # to the task that waits for the stop ...
+        await asyncio.sleep(0)  # ... and to the one that then asks all
+        await asyncio.sleep(0)
+        asked.set()
+        assert await asyncio.wait_for(asyncio.shield(house.running), 4) == 0
+
+
+async def test_a_hangup_waits_for_a_child_that_does_not_listen_yet():
+    """It would end by it. It gets it once it answers, and once only."""
+    async with House("beginning", "work") as house:
+        await until(lambda: house.begun(1))
+        house.hangup.set()
+        await asyncio.sleep(0.3)  # longer than it takes to look at all of them
+        house.mark(1, "on").touch()
+        await until(lambda: ready(house))
+
+        async def both() -> bool:
+            return await house.count("hangups") == 2
+
+        await until(both)
+        assert await house.count("hangups") == 2
+        assert "process_exited" not in house.names()
+
+
+async def test_a_start_that_fails_is_tried_again(monkeypatch):
+    """No memory for a process just now is no reason to end those that run."""
+    exec_, failures = asyncio.create_subprocess_exec, [OSError(12, "Cannot allocate memory")]
+
+    async def poorly(*command: str, **more: Any) -> asyncio.subprocess.Process:
+        if failures:
+            raise failures.pop()
+        return await exec_(*command, **more)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", poorly)
+    async with House("work", "work") as house:
+        await until(lambda: ready(house))
+        (told,) = [entry for entry in house.events.entries if entry["event"] == "process_not_started"]
+        assert told["error"] == "[Errno 12] Cannot allocate memory"
+
+
+async def test_an_older_answer_is_never_taken_after_a_newer_one():
+    """A scrape and the parent's own look go on side by side; a counter that fell would read as begun anew, all of it counted again."""
+    house = House("work")
+    child = house.made.children[0]
+    child.process = await asyncio.create_subprocess_exec("sleep", "60")
+    counted, slow, asked = [0], asyncio.Event(), asyncio.Event()
+
+    async def metrics(_: web.Request) -> web.Response:
+        counted[0] += 10
+        return web.Response(text=f"# TYPE work counter\nwork_total {counted[0]}\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        if not asked.is_set():
+            asked.set()
+            await slow.wait()
+        return web.Response()
+
+    application = web.Application()
+    application.add_routes([web.get("/metrics", metrics), web.get("/readyz", readyz)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.UnixSite(runner, child.socket).start()
+    try:
+        older = asyncio.create_task(house.made._look_at(child))
+        await asked.wait()
+        newer = asyncio.create_task(house.made._look_at(child))
+        await asyncio.wait([newer], timeout=0.3)
+        slow.set()
+        await asyncio.gather(older, newer)
+        assert child.text.endswith("work_total 20\n")
+    finally:
+        child.process.kill()
+        await child.process.wait()
+        await runner.cleanup()
+        house.made.end_at_once()

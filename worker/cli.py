@@ -92,16 +92,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from worker.cpus import processors
+
+    settings = Settings.from_environment(os.environ)
+    if options.process is None:
+        count = settings.processes or processors()
+        if count > 1:
+            return _several(settings, count)
+
     from worker import live
     from worker.app import run_worker
 
-    settings = Settings.from_environment(os.environ)
     if options.process is not None:
         return _lived(lambda: live.child(run_worker, settings, options.process, options.socket))
-    count = settings.processes or live.processors()
-    if count > 1:
-        return _lived(lambda: live.several(settings, count))
     return _lived(lambda: live.alone(run_worker, settings, hangup=True))
+
+
+def _several(settings: Settings, count: int) -> int:
+    from worker.observe.http import ListenError
+    from worker.parent import several
+
+    try:
+        return several(settings, count)
+    except ListenError as error:
+        _complain(str(error))
+        return USAGE
 
 
 def _remediate(_: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 The parent listens where a single worker would; each child listens on a socket of its own in a private folder. A child that ends is started again, later
 and later if it keeps ending; one whose loop has not answered for a minute is killed first. If none ever became ready and one ends by its own
 decision (wrong settings, a fault in a rule, no queue), the parent ends with its status: there is nothing to be had from trying again. If the parent is
-killed, the children's standard input ends, and they drain and go.
+killed, the children's standard input ends, and they drain and go. A stop that comes before a child has begun is a good end for it: it holds nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 SETTLED_SECONDS = 60.0
 """A child that lived this long starts anew without a pause to its account."""
+GOOD_ENDS = frozenset({0, -signal.SIGTERM})
+"""Drained, or stopped before it listened for the signal."""
 MOST_FOLDER_CHARACTERS = 60
 RESTARTS = "trailmend_process_restarts_total"
 
@@ -52,6 +54,8 @@ class Child:
     answered_at: float = 0.0
     started_at: float = 0.0
     pauses: int = 0
+    hangup_due: bool = False
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Supervisor:
@@ -104,44 +108,56 @@ class Supervisor:
                 with suppress(ProcessLookupError):
                     child.process.send_signal(number)
 
+    def end_at_once(self) -> None:
+        """For a process that is to end without another turn of its loop."""
+        self.signal_all(signal.SIGKILL)
+        self._folder.cleanup()
+
     # A child's life.
 
     async def _life(self, child: Child, stop: asyncio.Event) -> None:
         while not (stop.is_set() or self._over.is_set()):
-            await self._start(child)
-            assert child.process is not None
-            status = await child.process.wait()
+            try:
+                process = await self._start(child)
+            except OSError as error:  # no memory or no process to be had just now
+                await self._pause(child, "process_not_started", error=str(error))
+                continue
+            if self._over.is_set():  # the others were asked to drain while this one was not there yet
+                process.terminate()
+            status = await process.wait()
             self._gone(child)
             if stop.is_set() or self._over.is_set():
-                self._status = self._status or int(status != 0)
+                self._status = self._status or int(status not in GOOD_ENDS)
                 return
             if not self._ever_ready and status > 0:
                 self._log.error("process_refused", process=child.number, status=status)
                 self._status = status
                 self._over.set()
                 return
-            await self._pause(child, status)
+            how = {"signal": signal.Signals(-status).name} if status < 0 else {"status": status}
+            await self._pause(child, "process_exited", **how)
 
-    async def _pause(self, child: Child, status: int) -> None:
+    async def _pause(self, child: Child, event: str, **why: object) -> None:
         """Longer and longer for one that keeps ending."""
         lived = _now() - child.started_at
         child.pauses = 1 if lived >= SETTLED_SECONDS else child.pauses + 1
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (child.pauses - 1)) * self._chance.uniform(0.5, 1)
-        how = {"signal": signal.Signals(-status).name} if status < 0 else {"status": status}
-        self._log.error("process_exited", process=child.number, **how, lived_seconds=round(lived, 1), restart_in_seconds=round(pause, 1))
+        self._log.error(event, process=child.number, **why, lived_seconds=round(lived, 1), restart_in_seconds=round(pause, 1))
         self.totals.carry(f"# TYPE {RESTARTS} counter\n{RESTARTS} 1\n")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), pause)
 
-    async def _start(self, child: Child) -> None:
+    async def _start(self, child: Child) -> asyncio.subprocess.Process:
         child.socket.unlink(missing_ok=True)
         child.started_at = child.answered_at = _now()
+        child.hangup_due = False
         child.process = await asyncio.create_subprocess_exec(
             *self._command(child.number, child.socket),
             env=dict(self._environment),
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C in the terminal is the parent's to pass on, once
         )
+        return child.process
 
     def _gone(self, child: Child) -> None:
         """Its counters are carried on; its gauges go with it."""
@@ -164,7 +180,12 @@ class Supervisor:
         await asyncio.gather(*(self._look_at(child) for child in self.children))
 
     async def _look_at(self, child: Child) -> None:
-        """Ask a child what it has counted and whether it is ready."""
+        """Ask a child what it has counted and whether it is ready: one at a time, so that no older answer is taken after a newer one."""
+        async with child.asking:
+            await self._ask(child)
+        self._hang_up(child)
+
+    async def _ask(self, child: Child) -> None:
         process = child.process
         if process is None or process.returncode is not None or not child.socket.exists():
             return
@@ -186,7 +207,15 @@ class Supervisor:
         while True:
             await hangup.wait()
             hangup.clear()
-            self.signal_all(signal.SIGHUP)
+            for child in self.children:
+                child.hangup_due = True
+                self._hang_up(child)
+
+    def _hang_up(self, child: Child) -> None:
+        """Only to a child that has answered: before it listens for the signal, it would end by it."""
+        if child.hangup_due and child.text and child.process is not None and child.process.returncode is None:
+            child.hangup_due = False
+            child.process.send_signal(signal.SIGHUP)
 
     async def _pass_stop(self, stop: asyncio.Event) -> None:
         await stop.wait()
