@@ -46,7 +46,7 @@ def finding_as_dict(found: EnrichedFinding, plan: Plan) -> dict[str, Any]:
         "circumstances": list(found.circumstances),
         "object": finding.record.origin.as_dict(),
         "correlation": None if finding.occurrence is None else _correlation(finding.occurrence),
-        "facts": {name: _fact(fact) for name, fact in sorted(found.facts.items())},
+        "facts": {name: _fact(fact, finding.record.time) for name, fact in sorted(found.facts.items())},
         "tasks": [{"id": task.id, "action": task.action, "target": asdict(task.target)} for task in plan.tasks],
         "withheld": _clipped([asdict(one) for one in plan.withheld]),
     }
@@ -151,11 +151,13 @@ def _clipped(value: Any, most: int = MOST_CHARACTERS) -> Any:
     return value
 
 
-def _fact(fact: Fact) -> Mapping[str, Any]:
+def _fact(fact: Fact, event_time: datetime | None) -> Mapping[str, Any]:
+    skew = None if event_time is None else (fact.observed_at - event_time).total_seconds()
     return {
         "value": _clipped(fact.value),
         "status": fact.status.value,
         "observed_at": fact.observed_at.isoformat(),
         "source": fact.source.value,
+        "skew_seconds": skew,
         "reason": _clipped(fact.reason),
     }

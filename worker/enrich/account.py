@@ -31,7 +31,7 @@ async def _learn(case: Case) -> Fact:
         "ours": None if own.fault is not None else own.value["Account"] == account,
         "unknown": unknown,
     }
-    return ACCOUNT_FACT.known(value, min(own.at, aliases.at), reason=missing(unknown))
+    return ACCOUNT_FACT.told(value, (own, aliases), missing(unknown))
 
 
 def _applies(finding: Finding, _: Settings) -> bool:

@@ -8,7 +8,7 @@ does no I/O of its own: it asks through `Case.ask`, and every answer is a value,
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -46,11 +46,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What AWS said at `at`: the response without its metadata, or the fault. A gathered answer is `{member: [...], "more": bool}`."""
+    """What AWS said at `at`: the response without its metadata, or the fault. A gathered answer is `{member: [...], "more": bool}`.
+
+    `cached`: it was said before this question was asked. `stale` tells why an answer past its lifetime is given all the same: nothing newer was to
+    be had.
+    """
 
     at: datetime
     value: Mapping[str, Any]
     fault: AwsFault | None = None
+    cached: bool = False
+    stale: str | None = None
 
     @property
     def gone(self) -> bool:
@@ -83,9 +89,15 @@ class FactKind:
         """The answer. With a reason it is known in part, and the reason says what is missing and why."""
         return Fact(self.name, FactStatus.KNOWN, value, at, source or self.source, reason)
 
-    def gone(self, at: datetime) -> Fact:
-        """What was asked about no longer exists."""
-        return Fact(self.name, FactStatus.GONE, None, at, self.source)
+    def told(self, value: Any, answers: Sequence[Answer], reason: str | None = None) -> Fact:
+        """What these answers of AWS tell together: as old as the oldest of them, and live only if all are."""
+        reasons = [*([reason] if reason else []), *dict.fromkeys(answer.stale for answer in answers if answer.stale is not None)]
+        source = FactSource.CACHE if any(answer.cached for answer in answers) else self.source
+        return self.known(value, min(answer.at for answer in answers), source=source, reason="; ".join(reasons) or None)
+
+    def gone(self, answer: Answer) -> Fact:
+        """AWS says that what was asked about no longer exists."""
+        return Fact(self.name, FactStatus.GONE, None, answer.at, FactSource.CACHE if answer.cached else self.source, answer.stale)
 
     def unknown(self, at: datetime, reason: str) -> Fact:
         """No answer was to be had, and why."""

@@ -49,7 +49,7 @@ async def _learn(case: Case) -> Fact:
         "regions": [region for region in regions if region not in faults],
         "regions_unknown": sorted(faults),
     }
-    return INSTANCES.known(value, min(answer.at for answer in answers), reason=missing({**faults, **cut}))
+    return INSTANCES.told(value, answers, missing({**faults, **cut}))
 
 
 def _instances(account: str, name: str, region: str) -> Call:

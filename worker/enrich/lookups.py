@@ -13,7 +13,7 @@ import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -60,13 +60,13 @@ class Lookups:
 
         `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew.
         """
-        key = _key(call)
+        key, asked_at = _key(call), self._clock()
         try:
             async with asyncio.timeout_at(deadline.at), _holding(self._asking, key, asyncio.Lock):
                 kept = self._kept.get(key)
                 now = self._clock()
                 if kept is not None and now < kept.until and (call.standing or since is None or not kept.answer.at < since <= now):
-                    return kept.answer
+                    return kept.answer if kept.answer.at >= asked_at else replace(kept.answer, cached=True)
                 answer = await self._told(call)
                 self._keep(key, answer, call.lifetime_seconds)
                 return answer

@@ -198,7 +198,7 @@ async def _live(case: Case) -> Fact:
     account, name = named
     answer = await case.ask(Call(account, "iam", "get_instance_profile", LIVE_SECONDS, {"InstanceProfileName": name}))
     if answer.gone:
-        return PROFILE_LIVE.gone(answer.at)
+        return PROFILE_LIVE.gone(answer)
     if answer.fault is not None:
         return PROFILE_LIVE.unknown(answer.at, answer.fault.text)
     profile = answer.value["InstanceProfile"]
@@ -212,7 +212,7 @@ async def _live(case: Case) -> Fact:
         "roles": [role["RoleName"] for role in profile.get("Roles", ())],
         "tags": tags_of(profile.get("Tags")),
     }
-    return PROFILE_LIVE.known(value, answer.at)
+    return PROFILE_LIVE.told(value, (answer,))
 
 
 def about_profile(finding: Finding, _: Settings) -> bool:

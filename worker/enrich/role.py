@@ -28,7 +28,7 @@ async def _learn(case: Case) -> Fact:
         return ROLE.unknown(case.clock(), "the session's issuer names no role, or no account")
     answer = await case.ask(Call(actor.account, "iam", "get_role", LIFETIME_SECONDS, {"RoleName": name}))
     if answer.gone:
-        return ROLE.gone(answer.at)
+        return ROLE.gone(answer)
     if answer.fault is not None:
         return ROLE.unknown(answer.at, answer.fault.text)
     role = answer.value["Role"]
@@ -46,7 +46,7 @@ async def _learn(case: Case) -> Fact:
         "last_used": stamp(last.get("LastUsedDate")),
         "last_used_region": last.get("Region"),
     }
-    return ROLE.known(value, answer.at)
+    return ROLE.told(value, (answer,))
 
 
 def _trusted(statement: Any) -> dict[str, Any]:

@@ -54,7 +54,7 @@ async def _learn(kind: FactKind, case: Case, named: Named | None) -> Fact:
         case.ask(about("list_access_keys")),
     )
     if any(answer.gone for answer in (user, devices, keys)):
-        return kind.gone(user.at)
+        return kind.gone(user)
     unknown = {
         part: answer.fault.text
         for part, answer in (("identity", user), ("console_password", password), ("mfa_devices", devices), ("access_keys", keys))
@@ -71,7 +71,7 @@ async def _learn(kind: FactKind, case: Case, named: Named | None) -> Fact:
         "access_keys": None if "access_keys" in unknown else await _keys(case, account, keys, unknown),
         "unknown": unknown,
     }
-    return kind.known(value, min(answer.at for answer in (user, password, devices, keys)), reason=missing(unknown))
+    return kind.told(value, (user, password, devices, keys), missing(unknown))
 
 
 def _identity(answer: Answer) -> dict[str, Any]:

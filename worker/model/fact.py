@@ -28,11 +28,17 @@ class FactStatus(StrEnum):
 
 
 class FactSource(StrEnum):
-    """How a fact was learnt."""
+    """How a fact was learnt.
+
+    Told by the record, by earlier records, by AWS when asked for this finding (live) or for an earlier one (cache), by a report that AWS makes now and
+    then (the credential report), or judged by a setting.
+    """
 
     EVENT = "event"
     MEMORY = "memory"
     LIVE = "live"
+    CACHE = "cache"
+    REPORT = "report"
     SETTINGS = "settings"
 
 
