@@ -79,12 +79,14 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
     metrics = _metrics(world)
     watched = [settings.rules_dir] if settings.rules_dir is not None else []  # the shipped rules are a part of the program
     rules = RulesInForce(lambda: rulebook(settings), watched, metrics, world.clock)
-    async with _opened(settings, world) as (accounts, store):
+    # Facts are asked for within a budget of calls, which clients that try again by themselves would pass.
+    asking = Accounts(session(world.environment), settings, tries=1)
+    async with _opened(settings, world) as (accounts, store), asking:
         compressed, inflated = Budget(settings.inflight_object_bytes), Budget(settings.inflight_inflated_bytes)
         metrics.in_flight("compressed", lambda: compressed.taken)
         metrics.in_flight("inflated", lambda: inflated.taken)
         objects = Objects(accounts, world.environment, settings.max_object_bytes, compressed, world.clock)
-        investigator = Investigator(accounts, store, settings, metrics, world.clock)
+        investigator = Investigator(asking, store, settings, metrics, world.clock)
         task_sink = None if settings.task_queue_url is None else await open_sink(settings.task_queue_url, accounts, world.stdout)
         if task_sink is None:
             metrics.life("tasks_not_dispatched", hint="set TRAILMEND_TASK_QUEUE_URL to have remediation tasks dispatched")

@@ -33,10 +33,15 @@ THROTTLED = frozenset(
         "TooManyRequestsException",
         "RequestThrottled",
         "ProvisionedThroughputExceededException",
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "SlowDown",
     }
 )
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Client.UnauthorizedOperation", "AuthFailure"})
 _QUEUE_HOST = re.compile(r"(?:queue\.|sqs(?:-fips)?\.)([a-z0-9-]+)\.(?:amazonaws|api\.aws)")
+SERVER_FAULT = 500
+"""HTTP statuses from here on say that the server failed, not what was asked of it."""
 GONE = frozenset({"NoSuchEntity", "NoSuchEntityException"})
 
 
@@ -62,6 +67,8 @@ def explain(error: BaseException) -> AwsFault:
         for kind, codes in (("gone", GONE), ("denied", DENIED), ("throttled", THROTTLED)):
             if code in codes:
                 return AwsFault(kind, code, text)
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_FAULT:
+            return AwsFault("unreachable", code, text)
         return AwsFault("refused", code, text)
     if isinstance(error, AccountClosedError):
         return AwsFault("denied", "AccountClosed", str(error))
@@ -86,11 +93,15 @@ def queue_region(url: str) -> str | None:
 
 
 class Accounts:
-    """Clients for every account in reach. Use as an async context manager; clients are made once and closed with it."""
+    """Clients for every account in reach. Use as an async context manager; clients are made once and closed with it.
 
-    def __init__(self, session: AioSession, settings: Settings) -> None:
+    A client tries a call up to `tries` times; whoever keeps a budget of calls takes 1 and tries again itself.
+    """
+
+    def __init__(self, session: AioSession, settings: Settings, *, tries: int = 5) -> None:
         self._session = session
         self._settings = settings
+        self._tries = tries
         self._stack = AsyncExitStack()
         self._clients: dict[tuple[str, str | None, str | None], Any] = {}
         self._sessions: dict[str, AioSession] = {}
@@ -144,7 +155,7 @@ class Accounts:
         config = AioConfig(
             connect_timeout=5,
             read_timeout=30,
-            retries={"mode": "standard", "max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": self._tries},
             max_pool_connections=64,
             user_agent_extra="trailmend",
         )

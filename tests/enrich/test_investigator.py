@@ -151,7 +151,7 @@ async def test_a_store_that_fails_spoils_only_memory(learn: Any) -> None:
     assert facts["replaced"].value["replaced"] is True
 
 
-@pytest.mark.parametrize("trouble", ["AccessDenied", "Throttling", "hang"])
+@pytest.mark.parametrize("trouble", ["AccessDenied", "hang"])
 async def test_one_part_of_a_user_withheld_leaves_the_others(learn: Any, trouble: str) -> None:
     """No devices known is not the same as no devices: None against an empty list, and the reason says which part."""
     fact = (await learn(Cloud(list_mfa_devices=trouble), seconds=0.2 if trouble == "hang" else 20.0))["user"]

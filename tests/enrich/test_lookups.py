@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
+from tests.fakes import metrics, sample
 from worker.aws import AccountClosedError, Accounts
+from worker.enrich.answers import FAULT_SECONDS
 from worker.enrich.fact import Answer, Call
-from worker.enrich.lookups import AT_ONCE, FAULT_SECONDS, Deadline, Lookups
+from worker.enrich.lookups import AT_ONCE, Deadline, Lookups
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -60,7 +63,7 @@ class Clock:
 
 
 def lookups(accounts: Accounts_, clock: Clock | None = None, most_answers: int = 100) -> Lookups:
-    return Lookups(cast("Accounts", accounts), clock or Clock(), most_answers=most_answers)
+    return Lookups(cast("Accounts", accounts), clock or Clock(), metrics().calls, most_answers=most_answers)
 
 
 def call(name: str = "ann", account: str | None = "111122223333", lifetime_seconds: float = 30) -> Call:
@@ -144,8 +147,8 @@ async def test_an_answer_from_before_the_event_is_no_evidence_about_it() -> None
 
 
 async def test_a_refusal_is_an_answer_in_our_terms_and_soon_asked_again() -> None:
-    """Denied and throttled are told with the place, and kept for a shorter time; gone is kept like any answer."""
-    for code, kind in (("AccessDenied", "denied"), ("Throttling", "throttled"), ("NoSuchEntity", "gone"), ("Odd", "refused")):
+    """It is told with the place, and kept for a shorter time; gone is kept like any answer."""
+    for code, kind in (("AccessDenied", "denied"), ("NoSuchEntity", "gone"), ("Odd", "refused")):
         accounts, clock = Accounts_(refusing(code)), Clock()
         asked = lookups(accounts, clock)
         answer = await ask(asked, call())
@@ -190,10 +193,10 @@ async def test_the_cache_is_bounded_and_lets_go_of_what_is_past_its_time() -> No
     asked = lookups(accounts, clock, most_answers=10)
     for n in range(50):
         await ask(asked, call(f"user-{n}"))
-    assert len(asked._kept) == 10
-    clock.now += timedelta(seconds=60)
+    assert len(asked._answers) == 10
+    clock.now += timedelta(hours=1)
     await ask(asked, call("last"))
-    assert len(asked._kept) == 1
+    assert len(asked._answers) == 1
     assert (len(asked._asking), len(asked._hands)) == (0, 0)
 
 
@@ -207,3 +210,150 @@ async def test_silence_ends_at_the_deadline_and_is_not_waited_for_again_at_once(
     assert "deadline of 0.05 s passed" in answer.fault.text
     assert (await ask(asked, call(), seconds=60)).fault == answer.fault
     assert (len(accounts.calls), accounts.under_way) == (1, 0)
+
+
+async def test_what_is_throttled_is_tried_again_within_the_budget_and_told_as_such() -> None:
+    """Not by every caller at its own pace, but as the account's budget allows: some few tries in the time of one question."""
+    accounts = Accounts_(refusing("Throttling"))
+    asked = lookups(accounts)
+    answers = await asyncio.gather(*(ask(asked, call(f"user-{n}"), seconds=1.5) for n in range(AT_ONCE)))
+    assert {answer.fault.kind for answer in answers if answer.fault is not None} == {"throttled"}
+    assert all(answer.fault is not None and "deadline of 1.5 s passed" in answer.fault.text for answer in answers)
+    assert 2 <= len(accounts.calls) <= AT_ONCE + 5
+
+
+async def test_what_fails_in_passing_is_tried_again_at_once() -> None:
+    """A connection that breaks, or a server that fails, once."""
+    troubles: list[Exception] = [
+        ConnectionError("broken"),
+        ClientError(cast("Any", {"Error": {"Code": "ServiceFailure"}, "ResponseMetadata": {"HTTPStatusCode": 503}}), "GetUser"),
+    ]
+
+    async def poorly(operation: str, **params: Any) -> Any:
+        if troubles:
+            raise troubles.pop()
+        return {"User": params}
+
+    accounts = Accounts_(poorly)
+    assert (await ask(lookups(accounts), call())).fault is None
+    assert len(accounts.calls) == 3
+
+
+async def test_an_older_answer_stands_in_where_none_is_to_be_had_and_says_so() -> None:
+    """Past its lifetime and from before the event, but not for ever, and never where an old state would mislead."""
+    failing = False
+
+    async def sometimes(operation: str, **params: Any) -> Any:
+        if failing:
+            raise ConnectionError("no route")
+        return {"User": params}
+
+    clock = Clock()
+    asked = lookups(Accounts_(sometimes), clock)
+    careful = replace(call("bob"), stand_in_seconds=0)
+    for question in (call(), careful):
+        await ask(asked, question)
+    failing = True
+    clock.now += timedelta(seconds=100)
+    answer = await ask(asked, call(), since=clock.now)
+    assert (answer.at, answer.cached, answer.fault) == (START, True, None)
+    assert answer.stale is not None
+    assert answer.stale.startswith("as of 100 s before it could not be asked again (iam:get_user in account 111122223333")
+    assert (await ask(asked, careful, since=clock.now)).fault is not None
+    clock.now += timedelta(hours=1)
+    assert (await ask(asked, call(), since=clock.now)).fault is not None
+
+
+async def test_a_denial_is_news_and_no_reason_for_an_old_answer() -> None:
+    """Who is denied what it was told before learns that."""
+    denied = False
+
+    async def later_denied(operation: str, **params: Any) -> Any:
+        if denied:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+        return {"User": params}
+
+    clock = Clock()
+    asked = lookups(Accounts_(later_denied), clock)
+    await ask(asked, call())
+    denied = True
+    clock.now += timedelta(seconds=100)
+    answer = await ask(asked, call())
+    assert answer.fault is not None
+    assert answer.fault.kind == "denied"
+
+
+async def test_every_page_is_a_call_of_the_budget() -> None:
+    """A list of many pages cannot pass it."""
+
+    class Pages:
+        async def paginate(self, **_: Any) -> Any:
+            for page in range(3):
+                yield {"Roles": [page]}
+
+    class Desk:
+        def get_paginator(self, _: str) -> Pages:
+            return Pages()
+
+    class OneDesk:
+        async def client(self, *_: Any) -> Desk:
+            return Desk()
+
+    of = metrics()
+    asked = Lookups(cast("Accounts", OneDesk()), Clock(), of.calls)
+    answer = await ask(asked, Call("111122223333", "iam", "list_roles", 30, gather="Roles"))
+    assert answer.value == {"Roles": [0, 1, 2], "more": False}
+    assert sample(of, "aws_calls_total", service="iam", outcome="ok") == 3
+
+
+async def test_an_api_that_hangs_holds_up_no_other_of_the_account() -> None:
+    """Each has hands of its own; and after some silence nobody waits for it any more."""
+
+    async def answer(operation: str, **params: Any) -> Any:
+        if operation == "get_user":
+            await asyncio.Event().wait()
+        return {}
+
+    accounts = Accounts_(answer)
+    asked = lookups(accounts)
+    hanging = [asyncio.create_task(ask(asked, call(f"user-{n}"), seconds=0.4)) for n in range(3 * AT_ONCE)]
+    await asyncio.sleep(0)
+    assert (await ask(asked, Call("111122223333", "ec2", "describe_regions", 30))).fault is None
+    await asyncio.gather(*hanging)
+    calls = len(accounts.calls)
+    silent = await ask(asked, call("one more"), seconds=60)
+    assert silent.fault is not None
+    assert silent.fault.code == "Silent"
+    assert len(accounts.calls) == calls
+
+
+async def test_answers_and_calls_are_counted() -> None:
+    """Live, from the cache, stale or none; and how many accounts are closed just now."""
+    of, clock, accounts = metrics(), Clock(), Accounts_(at_once)
+    accounts.closed = {"222222222222"}
+    asked = Lookups(cast("Accounts", accounts), clock, of.calls)
+    await ask(asked, call())
+    clock.now += timedelta(seconds=1)
+    assert (await ask(asked, call())).cached
+    await ask(asked, call(account="222222222222"))
+    counted = {source: sample(of, "aws_answers_total", source=source) for source in ("live", "cache", "stale", "none")}
+    assert counted == {"live": 1, "cache": 1, "stale": 0, "none": 1}
+    assert sample(of, "aws_calls_total", service="iam", outcome="ok") == 1
+    assert sample(of, "accounts_closed") == 1
+    clock.now += timedelta(seconds=FAULT_SECONDS)
+    assert sample(of, "accounts_closed") == 0
+
+
+async def test_an_account_that_sts_will_not_let_us_enter_just_now_is_not_hammered() -> None:
+    """Entering is a call too, and refused ones are spaced out."""
+    accounts = Accounts_(at_once)
+
+    async def throttled(*_: Any) -> Any:
+        accounts.entered.append("tried")
+        raise ClientError({"Error": {"Code": "Throttling", "Message": "slow down"}}, "AssumeRole")
+
+    accounts.client = throttled  # type: ignore[method-assign]
+    answer = await ask(lookups(accounts), call(), seconds=1.0)
+    assert answer.fault is not None
+    assert answer.fault.kind == "throttled"
+    assert len(accounts.entered) <= 3

@@ -30,7 +30,8 @@ class Call:
     """One question to AWS: an aiobotocore method and its parameters, in an account (None: our own) and region (None: our own).
 
     An answer may be given again for `lifetime_seconds`, to `standing` questions (which no watched event changes) also when it is from
-    before the event. With `gather`, every page is read and the lists under that member are joined, up to `most` entries.
+    before the event. Where AWS fails, it may stand in for `stand_in_seconds` more, and from before the event, marked as stale; 0 where an old state
+    would mislead. With `gather`, every page is read and the lists under that member are joined, up to `most` entries.
     """
 
     account: str | None
@@ -42,6 +43,7 @@ class Call:
     standing: bool = False
     gather: str | None = None
     most: int = 1000
+    stand_in_seconds: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)

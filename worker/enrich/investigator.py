@@ -34,7 +34,7 @@ class Investigator:
     """Learns facts. One a process: findings share its answers for as long as they are fresh."""
 
     def __init__(self, accounts: Accounts, store: Store, settings: Settings, metrics: Metrics, clock: Callable[[], datetime]) -> None:
-        self._lookups = Lookups(accounts, clock)
+        self._lookups = Lookups(accounts, clock, metrics.calls)
         self._store = store
         self._settings = settings
         self._metrics = metrics

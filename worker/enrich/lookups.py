@@ -1,9 +1,10 @@
-"""Questions to AWS, asked once: the edge between the facts and worker.aws.
+"""Questions to AWS, asked once and with manners: the edge between the facts and worker.aws.
 
-In goes a `Call`, out comes an `Answer`, always: an AWS error is an answer with a fault in the terms of `worker.aws.explain`. Of any
-number of callers with the same question one asks and the others wait for its answer (single flight); answers are given again for the
-lifetime the call names, failures for a shorter one, so that a chain of records about one user costs one set of calls. IAM has no
-published rate, so at most `AT_ONCE` calls an account are under way. The cache holds `MOST_ANSWERS` answers; the oldest go first.
+In goes a `Call`, out comes an `Answer`, always: an AWS error is an answer with a fault in the terms of `worker.aws.explain`. Of any number of callers with
+the same question one asks and the others wait for its answer (single flight); what is kept of it, and when it may be given again, is decided in
+`answers.py`. Each API of an account (and region, where it has any) has a budget of calls (`call_budget.py`) and `AT_ONCE` hands: no call is made beyond
+either, tries and pages included, and one account or API that is slow, closed or throttled holds up no other. What is throttled or fails in
+passing is tried again until the finding's deadline.
 """
 
 from __future__ import annotations
@@ -11,22 +12,34 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from worker.aws import AccountClosedError, Accounts, AwsFault, explain
+from worker.enrich.answers import FAULT_SECONDS, MOST_ANSWERS, Answers
+from worker.enrich.call_budget import OTHERS, RATES, CallBudget
 from worker.enrich.fact import Answer, Call
+from worker.observe.calls import Calls
 
 L = TypeVar("L", asyncio.Lock, asyncio.Semaphore)
 
 AT_ONCE = 8
-MOST_ANSWERS = 2048
-FAULT_SECONDS = 10.0
-"""How long a failure is taken for the answer: long enough to spare a throttled or unreachable account, short enough to notice a mended one."""
+MOST_BUDGETS = 10_000
+"""Budgets remembered. Accounts come from records, and each has one for every API and region."""
+MOST_TRIES = 3
+"""Of a call that gets no answer. What is throttled is tried until the deadline, as the budget allows."""
+FIRST_RETRY_SECONDS = 0.2
+ONE_CALL_SHARE = 0.5
+"""Of the deadline, for one question: what is asked because of its answer needs time too."""
+SILENCE_SECONDS = 1.0
+"""A call that was under way for so long when its deadline passed was not answered."""
+SWEEP = timedelta(seconds=5)
+PASSING = frozenset({"throttled", "unreachable"})
+"""Faults after which the same question may be answered later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,73 +51,169 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    answer: Answer
-    until: datetime
+class _Asking:
+    """A question that is being asked, and what went wrong on the way so far."""
+
+    call: Call
+    budget: CallBudget
+    deadline: Deadline
+    trouble: list[AwsFault] = field(default_factory=list)
 
 
 class Lookups:
     """Asks AWS on behalf of the facts. One a process; holds answers, and no connection of its own."""
 
-    def __init__(self, accounts: Accounts, clock: Callable[[], datetime], *, most_answers: int = MOST_ANSWERS) -> None:
+    def __init__(self, accounts: Accounts, clock: Callable[[], datetime], metrics: Calls, *, most_answers: int = MOST_ANSWERS) -> None:
         self._accounts = accounts
         self._clock = clock
-        self._most_answers = most_answers
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._metrics = metrics
+        self._answers = Answers(most_answers)
+        self._closed: dict[str, Answer] = {}
+        self._budgets: OrderedDict[str, CallBudget] = OrderedDict()
+        self._swept_at = clock()
         # Weak, because account ids come from records: a lock lives as long as somebody waits for it.
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._hands: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        metrics.count_closed(lambda: sum(self._is_closed(account) for account in self._closed))
 
     async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None) -> Answer:
-        """Answer a call by the deadline; past it, the answer is a fault `unreachable`.
+        """Answer a call by the deadline; past it, the answer is a fault, `throttled` or `unreachable`.
 
         `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew.
         """
         key, asked_at = _key(call), self._clock()
+        asking = _Asking(call, self._budget(call), deadline)
         try:
-            async with asyncio.timeout_at(deadline.at), _holding(self._asking, key, asyncio.Lock):
-                kept = self._kept.get(key)
-                now = self._clock()
-                if kept is not None and now < kept.until and (call.standing or since is None or not kept.answer.at < since <= now):
-                    return kept.answer if kept.answer.at >= asked_at else replace(kept.answer, cached=True)
-                answer = await self._told(call)
-                self._keep(key, answer, call.lifetime_seconds)
-                return answer
+            async with (
+                asyncio.timeout_at(min(deadline.at, _now() + ONE_CALL_SHARE * deadline.seconds)),
+                _holding(self._asking, key, asyncio.Lock),
+            ):
+                answer = self._answers.fresh(key, call, since, self._clock())
+                if answer is None:
+                    answer = await self._told(asking)
+                    self._answers.keep(key, call, answer, self._clock())
+                elif answer.at < asked_at:
+                    answer = replace(answer, cached=True)
         except TimeoutError:
-            text = f"{_where(call)}: deadline of {deadline.seconds:g} s passed"
-            answer = Answer(self._clock(), {}, AwsFault("unreachable", "Deadline", text))
-            self._keep(key, answer, call.lifetime_seconds)
-            return answer
+            kind, why = (asking.trouble[-1].kind, f"; {asking.trouble[-1].text}") if asking.trouble else ("unreachable", "")
+            answer = Answer(
+                self._clock(), {}, AwsFault(kind, "Deadline", f"{_where(call)}: deadline of {deadline.seconds:g} s passed{why}")
+            )
+            self._answers.keep(key, call, answer, self._clock())
+        self._sweep()
+        if answer.fault is not None and answer.fault.kind in PASSING:
+            answer = self._answers.stand_in(key, answer, self._clock()) or answer
+        self._metrics.answered(_source(answer))
+        return answer
 
-    async def _told(self, call: Call) -> Answer:
+    async def _told(self, asking: _Asking) -> Answer:
+        """What AWS says, tried again while that may help."""
+        call, unanswered = asking.call, 0
         account = call.account or ""
-        closed = self._kept.get(_closed(account))
-        if closed is not None and self._clock() < closed.until:
-            return closed.answer
-        async with _holding(self._hands, account, lambda: asyncio.Semaphore(AT_ONCE)):
-            at = self._clock()
-            try:
-                client = await self._accounts.client(call.service, call.account, call.region)
-                return Answer(at, await _fetch(client, call))
-            except AccountClosedError as error:
-                # One refusal answers every question about the account, not only this one.
-                answer = Answer(at, {}, explain(error))
-                self._keep(_closed(account), answer, FAULT_SECONDS)
-                return answer
-            except Exception as error:  # noqa: BLE001  # whatever a client raises is an answer; explain() names it
-                fault = explain(error)
-                return Answer(at, {}, AwsFault(fault.kind, fault.code, f"{_where(call)}: {fault.text}"))
+        if self._is_closed(account):
+            return self._closed[account]
+        async with _holding(self._hands, _api(call), lambda: asyncio.Semaphore(AT_ONCE)):
+            while True:
+                if asking.budget.silent(_now()):
+                    text = f"{_where(call)}: the API has left several calls unanswered and is asked again in a while"
+                    return Answer(self._clock(), {}, AwsFault("unreachable", "Silent", text))
+                answer = await self._tried(asking)
+                if answer.fault is None or answer.fault.kind not in PASSING:
+                    return answer
+                asking.trouble.append(answer.fault)
+                if answer.fault.kind == "unreachable":
+                    unanswered += 1
+                    if unanswered == MOST_TRIES:
+                        return answer
+                    await asyncio.sleep(FIRST_RETRY_SECONDS * 2 ** (unanswered - 1))
+                else:
+                    await asyncio.sleep(asking.budget.pause(_now()))
 
-    def _keep(self, key: str, answer: Answer, lifetime_seconds: float) -> None:
-        seconds = lifetime_seconds if answer.fault is None or answer.gone else min(lifetime_seconds, FAULT_SECONDS)
+    async def _tried(self, asking: _Asking) -> Answer:
+        """One try, as a value."""
+        call, at, entered = asking.call, self._clock(), False
+        try:
+            client = await self._accounts.client(call.service, call.account, call.region)
+            entered = True
+            return Answer(at, await self._fetched(client, asking))
+        except AccountClosedError as error:
+            # One refusal answers every question about the account, not only this one.
+            self._closed[call.account or ""] = answer = Answer(at, {}, explain(error))
+            self._metrics.account_closed(call.account or "", str(error))
+            return answer
+        except Exception as error:  # noqa: BLE001  # whatever a client raises is an answer; explain() names it
+            fault = explain(error)
+            if fault.kind == "throttled" and not entered:  # by STS: to ask again at once would not help
+                asking.budget.throttled(_now(), _now())
+            return Answer(at, {}, replace(fault, text=f"{_where(call)}: {fault.text}"))
+
+    async def _fetched(self, client: Any, asking: _Asking) -> Mapping[str, Any]:
+        call = asking.call
+        if call.gather is None:
+            method = getattr(client, call.operation)
+            answer = await self._called(asking, lambda: method(**call.params))
+            return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+        found: list[Any] = []
+        pages = aiter(client.get_paginator(call.operation).paginate(**call.params))
+        try:
+            while len(found) <= call.most:
+                page = await self._called(asking, lambda: anext(pages))
+                found.extend(page.get(call.gather, ()))
+        except StopAsyncIteration:
+            asking.budget.give_back()
+        return {call.gather: found[: call.most], "more": len(found) > call.most}
+
+    async def _called(self, asking: _Asking, made: Callable[[], Awaitable[Any]]) -> Any:
+        """One call within the budget, which learns from how it went."""
+        budget, began, outcome = asking.budget, _now(), "ok"
+        waiting = AwsFault("throttled", "Turn", "its turn within the budget of calls had not come")
+        asking.trouble.append(waiting)
+        while (wait := budget.take(_now())) > 0:  # noqa: ASYNC110  # the time is known, and no event would tell more
+            await asyncio.sleep(wait)
+        asking.trouble.remove(waiting)
+        called_at = _now()
+        self._metrics.awaited(called_at - began)
+        try:
+            return await made()
+        except asyncio.CancelledError:
+            # What was called just before the deadline had no time to answer.
+            outcome = "unreachable" if _now() - called_at >= min(SILENCE_SECONDS, asking.deadline.seconds / 4) else "cancelled"
+            raise
+        except StopAsyncIteration:
+            outcome = "cancelled"
+            raise
+        except Exception as error:
+            outcome = explain(error).kind
+            raise
+        finally:
+            if outcome == "unreachable":
+                budget.unanswered(_now())
+            elif outcome != "cancelled":
+                budget.answered()
+            if outcome == "throttled":
+                budget.throttled(called_at, _now())
+            if outcome != "cancelled":
+                self._metrics.made(asking.call.service, outcome)
+
+    def _budget(self, call: Call) -> CallBudget:
+        api = _api(call)
+        budget = self._budgets.pop(api, None) or CallBudget(RATES.get(call.service, OTHERS), _now())
+        self._budgets[api] = budget
+        if len(self._budgets) > MOST_BUDGETS:
+            self._budgets.popitem(last=False)
+        return budget
+
+    def _is_closed(self, account: str) -> bool:
+        closed = self._closed.get(account)
+        return closed is not None and self._clock() < closed.at + timedelta(seconds=FAULT_SECONDS)
+
+    def _sweep(self) -> None:
+        """What is past its time goes at once, not only when the cache is full: lists of instances can be large."""
         now = self._clock()
-        # A list of instances can be large: what is past its time goes at once, not only when the cache is full.
-        for old in [name for name, kept in self._kept.items() if kept.until <= now]:
-            del self._kept[old]
-        self._kept[key] = _Kept(answer, now + timedelta(seconds=seconds))
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._most_answers:
-            self._kept.popitem(last=False)
+        if now - self._swept_at >= SWEEP:
+            self._swept_at = now
+            self._answers.sweep(now)
+            self._closed = {account: answer for account, answer in self._closed.items() if self._is_closed(account)}
 
 
 @asynccontextmanager
@@ -117,26 +226,26 @@ async def _holding(locks: WeakValueDictionary[str, L], name: str, make: Callable
         yield
 
 
-async def _fetch(client: Any, call: Call) -> Mapping[str, Any]:
-    if call.gather is None:
-        answer = await getattr(client, call.operation)(**call.params)
-        return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
-    found: list[Any] = []
-    async for page in client.get_paginator(call.operation).paginate(**call.params):
-        found.extend(page.get(call.gather, ()))
-        if len(found) > call.most:
-            break
-    return {call.gather: found[: call.most], "more": len(found) > call.most}
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _key(call: Call) -> str:
     return json.dumps([call.account, call.service, call.region, call.operation, call.params, call.gather], sort_keys=True)
 
 
-def _closed(account: str) -> str:
-    return f"closed {account}"
+def _api(call: Call) -> str:
+    return f"{call.account or ''} {call.service} {call.region or ''}"
 
 
 def _where(call: Call) -> str:
     where = f"account {call.account}" if call.account is not None else "our own account"
     return f"{call.service}:{call.operation} in {where}" + (f", {call.region}" if call.region is not None else "")
+
+
+def _source(answer: Answer) -> str:
+    if answer.stale is not None:
+        return "stale"
+    if answer.fault is not None and not answer.gone:
+        return "none"
+    return "cache" if answer.cached else "live"

@@ -196,7 +196,7 @@ async def _live(case: Case) -> Fact:
     if named is None:
         return PROFILE_LIVE.unknown(case.clock(), "the record names no instance profile, or no account")
     account, name = named
-    answer = await case.ask(Call(account, "iam", "get_instance_profile", LIVE_SECONDS, {"InstanceProfileName": name}))
+    answer = await case.ask(Call(account, "iam", "get_instance_profile", LIVE_SECONDS, {"InstanceProfileName": name}, stand_in_seconds=0))
     if answer.gone:
         return PROFILE_LIVE.gone(answer)
     if answer.fault is not None:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import FilteringBoundLogger
 
 from worker.model import EnrichedFinding, Fact, FactStatus, Task, Withheld
+from worker.observe.calls import Calls
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
@@ -37,6 +38,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:
         self.registry = registry
         self.log = log
+        self.calls = Calls(registry, log)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"trailmend_{name}", text, labels, registry=registry)

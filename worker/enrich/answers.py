@@ -1,0 +1,88 @@
+"""Answers of AWS that are kept: for how long each may be given again, and when an old one is better than none. Pure.
+
+An answer is given again within its lifetime, but none from before the event in question, which is evidence of another state, unless the event could
+not change it (`Call.standing`). Where AWS fails, an answer past its time, or from before the event, may stand in: it then says so.
+Failures are kept too, for a short time. What is kept is bounded in number and in the size of lists; the oldest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from worker.enrich.fact import Answer, Call
+
+MOST_ANSWERS = 4096
+MOST_ITEMS = 50_000
+"""Entries of gathered lists, in all: some 100 MB of instances at the very most."""
+FAULT_SECONDS = 10.0
+"""How long a failure is taken for the answer: long enough to spare a throttled or unreachable account, short enough to notice a mended one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: Answer
+    fresh_until: datetime
+    stands_in_until: datetime
+    items: int
+
+
+class Answers:
+    """What AWS said, by key. The caller tells the time."""
+
+    def __init__(self, most_answers: int = MOST_ANSWERS, most_items: int = MOST_ITEMS) -> None:
+        self._most_answers = most_answers
+        self._most_items = most_items
+        self._items = 0
+        self._good: OrderedDict[str, _Kept] = OrderedDict()
+        self._faults: OrderedDict[str, _Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._good) + len(self._faults)
+
+    def fresh(self, key: str, call: Call, since: datetime | None, now: datetime) -> Answer | None:
+        """The answer to give, if there is one that may be: what AWS said, else the failure that is young enough not to be tried again."""
+        for kept in (self._good.get(key), self._faults.get(key)):
+            if kept is None or now >= kept.fresh_until:
+                continue
+            if call.standing or since is None or not kept.answer.at < since <= now:
+                return kept.answer
+        return None
+
+    def stand_in(self, key: str, fault: Answer, now: datetime) -> Answer | None:
+        """An older answer in place of a failure, with what is wrong with it."""
+        kept = self._good.get(key)
+        if kept is None or fault.fault is None or now >= kept.stands_in_until:
+            return None
+        age = (fault.at - kept.answer.at).total_seconds()
+        return replace(kept.answer, cached=True, stale=f"as of {age:.0f} s before it could not be asked again ({fault.fault.text})")
+
+    def keep(self, key: str, call: Call, answer: Answer, now: datetime) -> None:
+        """Remember an answer. A failure does not take the place of what was known before."""
+        if answer.fault is None or answer.gone:
+            self._faults.pop(key, None)
+            self._forget(key)
+            fresh = now + timedelta(seconds=call.lifetime_seconds)
+            items = len(answer.value.get(call.gather, ())) if call.gather is not None else 0
+            self._good[key] = _Kept(answer, fresh, fresh + timedelta(seconds=call.stand_in_seconds), items)
+            self._items += items
+            while len(self._good) > self._most_answers or (self._items > self._most_items and len(self._good) > 1):
+                self._forget(next(iter(self._good)))
+        else:
+            until = now + timedelta(seconds=min(call.lifetime_seconds, FAULT_SECONDS))
+            self._faults.pop(key, None)
+            self._faults[key] = _Kept(answer, until, until, 0)
+            if len(self._faults) > self._most_answers:
+                self._faults.popitem(last=False)
+
+    def sweep(self, now: datetime) -> None:
+        """Let go of what nobody will be given any more."""
+        for key in [key for key, kept in self._good.items() if kept.stands_in_until <= now]:
+            self._forget(key)
+        for key in [key for key, kept in self._faults.items() if kept.fresh_until <= now]:
+            del self._faults[key]
+
+    def _forget(self, key: str) -> None:
+        kept = self._good.pop(key, None)
+        self._items -= 0 if kept is None else kept.items
