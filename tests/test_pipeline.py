@@ -23,7 +23,7 @@ from worker.detect.rulebook import Rulebook, index
 from worker.enrich import profile
 from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
-from worker.model import EnrichedFinding, Finding, LogObject, Message, Notice, Origin, Record
+from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, LogObject, Message, Notice, Origin, Record
 from worker.pipeline import Parts, Pipeline
 from worker.state.sqlite import SqliteStore
 from worker.state.store import Claim, StoreError
@@ -55,6 +55,7 @@ class House:
         self.objects: dict[str, bytes] = {}
         self.findings, self.tasks = MemorySink(key="findings"), MemorySink(key="tasks")
         self.metrics = metrics()
+        self.pending = False
         self.investigated: Counter[str] = Counter()
         self.parts = Parts(
             rules=lambda: rules,
@@ -88,7 +89,7 @@ class House:
     async def investigate(self, finding: Finding) -> EnrichedFinding:
         self.investigated[finding.subject.name or ""] += 1
         await asyncio.sleep(0.01)
-        return EnrichedFinding(finding)
+        return EnrichedFinding(finding, {"user": Fact("user", FactStatus.KNOWN, {}, NOON, FactSource.LIVE, pending=self.pending)})
 
     def told(self) -> list[str]:
         return sorted(json.loads(item.body)["subject"]["name"] for item in self.findings.taken)
@@ -118,6 +119,58 @@ async def test_a_second_delivery_does_nothing(house):
     assert house.told() == ["one"]
     assert house.investigated == {"one": 1}
     assert sample(house.metrics, "findings_duplicate_total") == 1
+
+
+async def test_a_finding_without_all_its_facts_is_told_at_once_and_completed_by_an_update(house):
+    """Its message comes back for it; the update has the finding's id, goes to every sink once and brings no second task."""
+    house.put("a", "one")
+    house.pending = True
+    first = await house.pipeline(message("a"))
+    assert (first.delete, first.reason, first.retry_after_seconds) == (False, "facts-awaited", 60)
+    second = await house.pipeline(message("a", receives=2))
+    assert (second.delete, second.reason, second.retry_after_seconds) == (False, "facts-awaited", 240)
+    assert len(house.findings.taken) == 1
+    house.pending = False
+    assert (await house.pipeline(message("a", receives=3))).delete
+    assert (await house.pipeline(message("a", receives=4))).delete
+    told = [json.loads(item.body) for item in house.findings.taken]
+    assert [(one["update"], one["complete"]) for one in told] == [(0, False), (1, True)]
+    assert told[0]["id"] == told[1]["id"]
+    assert len({item.id for item in house.findings.taken}) == 2
+    assert len(house.tasks.taken) == 1
+    assert sample(house.metrics, "findings_incomplete_total") == sample(house.metrics, "findings_updated_total", outcome="complete") == 1
+
+
+async def test_facts_that_never_come_do_not_keep_a_message_for_ever(house):
+    """Nor make it a dead letter: what is known at last is told, and the message deleted."""
+    house.put("a", "one")
+    house.pending = True
+    verdicts = [await house.pipeline(message("a", receives=receives)) for receives in (1, 2, 3, 4)]
+    assert [verdict.delete for verdict in verdicts] == [False, False, True, True]
+    assert [json.loads(item.body)["update"] for item in house.findings.taken] == [0, 1]
+    assert sample(house.metrics, "findings_updated_total", outcome="incomplete") == 1
+
+
+async def test_a_message_that_came_back_for_another_reason_is_not_kept_for_facts(house):
+    """With its last receives nothing is waited for, and the finding is not updated."""
+    house.put("a", "one")
+    house.pending = True
+    assert (await house.pipeline(message("a", receives=3))).delete
+    assert (await house.pipeline(message("a", receives=4))).delete
+    assert [json.loads(item.body)["complete"] for item in house.findings.taken] == [False]
+
+
+async def test_an_update_that_a_sink_refuses_is_tried_again(house):
+    """Its claim is given back, as that of a finding is."""
+    house.put("a", "one")
+    house.pending = True
+    await house.pipeline(message("a"))
+    house.pending = False
+    house.findings.refuse_all = True
+    assert (await house.pipeline(message("a", receives=2))).reason == "delivery"
+    house.findings.refuse_all = False
+    assert (await house.pipeline(message("a", receives=3))).delete
+    assert [json.loads(item.body)["update"] for item in house.findings.taken] == [0, 1]
 
 
 async def test_copies_at_the_same_moment_are_told_once(house):

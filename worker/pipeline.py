@@ -41,7 +41,7 @@ from worker.model import (
 from worker.observe.metrics import Metrics
 from worker.sifting import Sifted, sift
 from worker.state.store import Claim, Store, StoreError
-from worker.teller import Sink, Teller
+from worker.teller import Sink, Teller, Told
 
 INLINE_BYTES = 128 * 1024
 """Objects that inflate to no more are read where they are: a millisecond of work. Larger ones are read in a thread, so that heartbeats stay on time."""
@@ -51,6 +51,12 @@ PASSING = frozenset({"object-forbidden", "object-unreachable", "delivery", "stor
 """Faults that may pass by themselves or when somebody mends the set-up. All others lie in the bytes and last."""
 LASTING_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 900.0
+UPDATE_RECEIVES = 3
+"""With this receive of a message facts that are still pending are given up: the next but two would redrive it."""
+UPDATE_SECONDS = 60.0
+"""After the first receive; four times that after the second."""
+UPDATE_WITHIN = timedelta(minutes=10)
+"""The same for what correlations find when their span is over: no message waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,9 @@ class Pipeline:
         await self._remember(case)
         detected = perf_counter()
         metrics.staged("detect", detected - read + case.sifting_seconds)
-        busy = await self._teller.tell(list(case.findings.values()), case.faults)
+        told = await self._teller.tell(list(case.findings.values()), case.faults, last=message.receives >= UPDATE_RECEIVES)
         metrics.staged("tell", perf_counter() - detected)
-        return _verdict(case.faults, busy, message.receives, self._parts.lease)
+        return _verdict(case.faults, told, message.receives, self._parts.lease)
 
     async def close_due(self) -> None:
         """Judge and tell what could only be judged now, unless another worker sees to that. What cannot be told stays due."""
@@ -124,8 +130,9 @@ class Pipeline:
                 faults: list[str] = []
                 for matches in judged.matches:
                     self._sort(matches, findings)
-                busy = await self._teller.tell(list(findings.values()), faults)
-                if not faults and not busy:
+                last = parts.clock() - judged.closing.due_at > UPDATE_WITHIN
+                told = await self._teller.tell(list(findings.values()), faults, last=last)
+                if not faults and told == Told():
                     await parts.correlator.closed(judged.closing, parts.owner)
         except StoreError as error:
             parts.metrics.fault("close", "store", detail=str(error))
@@ -248,7 +255,7 @@ class Pipeline:
             self._parts.metrics.suppressed(finding.rule.id, against.id, against.reason, finding.id)
 
 
-def _verdict(faults: list[str], busy: bool, receives: int, lease: timedelta) -> Verdict:
+def _verdict(faults: list[str], told: Told, receives: int, lease: timedelta) -> Verdict:
     if any(reason not in PASSING for reason in faults):
         return Verdict(
             delete=False, reason=next(reason for reason in faults if reason not in PASSING), retry_after_seconds=LASTING_RETRY_SECONDS
@@ -256,6 +263,8 @@ def _verdict(faults: list[str], busy: bool, receives: int, lease: timedelta) -> 
     if faults:
         pause = min(LONGEST_RETRY_SECONDS, 30.0 * 2 ** (min(receives, 10) - 1))
         return Verdict(delete=False, reason=faults[0], retry_after_seconds=pause)
-    if busy:
+    if told.busy:
         return Verdict(delete=False, reason="busy", retry_after_seconds=lease.total_seconds())
+    if told.awaited:
+        return Verdict(delete=False, reason="facts-awaited", retry_after_seconds=UPDATE_SECONDS * 4 ** (receives - 1))
     return Verdict(delete=True)

@@ -1,14 +1,17 @@
-"""One finding, from its claim to its dispatched tasks: told once, whoever finds it and how often.
+"""One finding, from its claim to its dispatched tasks: told once, whoever finds it and how often, and once more when its facts are complete.
 
 In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. A finding
 that could not be told whole is given back, and what a sink took of it is remembered, so that the next try puts only the rest.
+
+A finding whose facts could not all be had in time is told as it is, and marked as awaiting them; whoever sees it again (its message is left to come
+back) investigates again, and tells an update of the same id.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -36,6 +39,17 @@ class Sink(Protocol):
     async def put(self, items: Sequence[Outgoing]) -> Mapping[str, str]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How telling went. `busy`: one is in another worker's hands. `awaited`: one was told without facts that may be had later."""
+
+    busy: bool = False
+    awaited: bool = False
+
+    def __or__(self, other: Told) -> Told:
+        return Told(self.busy or other.busy, self.awaited or other.awaited)
+
+
 @dataclass(frozen=True)
 class Teller:
     """Tells findings. `lease` is how long one may take before another worker may try."""
@@ -50,21 +64,22 @@ class Teller:
     lease: timedelta
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
-    async def tell(self, findings: Sequence[Finding], faults: list[str]) -> bool:
-        """Dispatch every finding; what keeps one from it is added to the faults. Answers whether one is in another worker's hands."""
+    async def tell(self, findings: Sequence[Finding], faults: list[str], *, last: bool = False) -> Told:
+        """Dispatch every finding; what keeps one from it is added to the faults. `last`: facts that are pending now are waited for no longer."""
         if not findings:
-            return False
+            return Told()
         at_once = asyncio.Semaphore(FINDINGS_AT_ONCE)
-        busy = False
+        told = Told()
 
         async def one(finding: Finding) -> None:
-            nonlocal busy
+            nonlocal told
             # Copies of one event come by in several objects at once: within this process they wait for each other here.
             lock = self._locks.setdefault(finding.id, asyncio.Lock())
             async with at_once, lock:
                 with structlog.contextvars.bound_contextvars(finding_id=finding.id):
                     try:
-                        busy = await self._tell_once(finding, faults) or busy
+                        mine = await self._tell_once(finding, faults, last=last)
+                        told = told | mine
                     except StoreError as error:
                         faults.append("store")
                         self.metrics.fault("tell", "store", detail=str(error))
@@ -75,48 +90,64 @@ class Teller:
         async with asyncio.TaskGroup() as group:
             for finding in findings:
                 group.create_task(one(finding))
-        return busy
+        return told
 
-    async def _tell_once(self, finding: Finding, faults: list[str]) -> bool:
-        claim = await self.store.claim(finding.id, self.owner, self.clock(), self.lease)
-        if claim is Claim.SETTLED:
-            self.metrics.duplicate(finding.id)
-            return False
-        if claim is Claim.BUSY:
-            return True
-        told = False
+    async def _tell_once(self, finding: Finding, faults: list[str], *, last: bool) -> Told:
+        first = await self._told(finding, 0, faults, last=last)
+        if first is not None:
+            return first
+        if await self.store.settled([_awaiting(finding)]):
+            update = await self._told(finding, 1, faults, last=last)
+            if update is not None:
+                return update
+        self.metrics.duplicate(finding.id)
+        return Told()
+
+    async def _told(self, finding: Finding, update: int, faults: list[str], *, last: bool) -> Told | None:
+        """Claim, investigate and deliver; None where that was done before."""
+        key = _claimed(finding, update)
+        claim = await self.store.claim(key, self.owner, self.clock(), self.lease)
+        if claim is not Claim.WON:
+            return Told(busy=True) if claim is Claim.BUSY else None
+        done = False
         try:
-            found = await self.investigate(finding)
+            found = replace(await self.investigate(finding), update=update)
+            if update and found.pending and not last:
+                return Told(awaited=True)
             planned = plan(found)
             # Whoever took longer than the lease may have lost the claim; nobody is told twice.
-            if await self.store.claim(finding.id, self.owner, self.clock(), self.lease) is not Claim.WON:
-                return True
-            delivering = asyncio.ensure_future(self._deliver(found, planned))
+            if await self.store.claim(key, self.owner, self.clock(), self.lease) is not Claim.WON:
+                return Told(busy=True)
+            awaited = bool(found.pending) and not last
+            delivering = asyncio.ensure_future(self._deliver(found, planned, [*([_awaiting(finding)] if awaited else []), key]))
             try:
-                told = await asyncio.shield(delivering)
+                done = await asyncio.shield(delivering)
             except asyncio.CancelledError:
                 # Stopped between a sink's word and ours: what was taken is settled before we go.
-                told = await asyncio.wait_for(delivering, LAST_DELIVERY_SECONDS)
+                done = await asyncio.wait_for(delivering, LAST_DELIVERY_SECONDS)
                 raise
         finally:
-            if not told:
-                await asyncio.shield(self.store.release(finding.id, self.owner))
-        if not told:
+            if not done:
+                await asyncio.shield(self.store.release(key, self.owner))
+        if not done:
             faults.append("delivery")
-            return False
+            return Told()
         self.metrics.finding(found, self.clock())
-        for withheld in planned.withheld:
+        for withheld in planned.withheld if update == 0 else ():
             self.metrics.withheld(withheld, finding.id)
-        return False
+        return Told(awaited=awaited)
 
-    async def _deliver(self, found: EnrichedFinding, planned: Plan) -> bool:
-        """Put the finding on every sink and its tasks on the task queue, but for what they took before, and settle it.
+    async def _deliver(self, found: EnrichedFinding, planned: Plan, keys: Sequence[str]) -> bool:
+        """Put the finding on every sink and its tasks on the task queue, but for what they took before, and settle its keys.
 
         Answers whether everybody has everything.
         """
         group = stable_id(found.finding.record.account or "")
         body = orjson.dumps(wire.finding_as_dict(found, planned), default=str)
-        whole = [(sink, found.finding.id, Outgoing(found.finding.id, group, body)) for sink in self.finding_sinks]
+        item = _claimed(found.finding, found.update)
+        # A queue that drops second copies of an id must take the update.
+        outgoing_id = found.finding.id if found.update == 0 else stable_id(item)
+        whole = [(sink, item, Outgoing(outgoing_id, group, body)) for sink in self.finding_sinks]
         tasks: dict[str, Task] = {}
         if self.task_sink is not None:
             for task in planned.tasks:
@@ -140,8 +171,16 @@ class Teller:
             if item in tasks and sink is self.task_sink:
                 self.metrics.task(tasks[item])
         if complete:
-            await self.store.settle([found.finding.id], self.owner, self.clock())
+            await self.store.settle(keys, self.owner, self.clock())
         return complete
+
+
+def _claimed(finding: Finding, update: int) -> str:
+    return finding.id if update == 0 else f"update {update}|{finding.id}"
+
+
+def _awaiting(finding: Finding) -> str:
+    return f"awaiting|{finding.id}"
 
 
 def _delivery(sink: Sink, item: str) -> str:

@@ -55,6 +55,8 @@ class Cloud:
             trouble = self.troubles.get(operation) or self.troubles.get((region or "").replace("-", "_")) or self.troubles.get("everything")
             if trouble == "hang":
                 await asyncio.Event().wait()
+            if trouble == "ConnectionClosed":
+                raise ConnectionError("closed")
             if trouble is not None:
                 raise ClientError({"Error": {"Code": trouble, "Message": "no"}}, operation)
             return ANSWERS.get(operation, {})
@@ -211,3 +213,12 @@ def test_every_fact_has_its_line_in_the_document() -> None:
 
     text = (Path(__file__).parents[2] / "docs" / "facts.md").read_text()
     assert [kind.name for kind in KINDS if f"`{kind.name}`" not in text] == []
+
+
+@pytest.mark.parametrize(("trouble", "pending"), [("hang", True), ("ConnectionClosed", True), ("AccessDenied", False)])
+async def test_what_may_be_had_later_is_pending_and_so_is_what_rests_on_it(learn: Any, trouble: str, pending: bool) -> None:
+    """A denial lasts, and nobody waits for it; silence, throttling and broken connections pass."""
+    facts = await learn(Cloud(get_instance_profile=trouble), seconds=0.4)
+    assert {name: fact.pending for name, fact in facts.items() if fact.pending} == (
+        {"profile_live": True, "replaced": True, "documented": True} if pending else {}
+    )

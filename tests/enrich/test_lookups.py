@@ -352,7 +352,7 @@ async def test_an_account_that_sts_will_not_let_us_enter_just_now_is_not_hammere
         accounts.entered.append("tried")
         raise ClientError({"Error": {"Code": "Throttling", "Message": "slow down"}}, "AssumeRole")
 
-    accounts.client = throttled  # type: ignore[method-assign]
+    accounts.client = throttled  # type: ignore[assignment,method-assign]
     answer = await ask(lookups(accounts), call(), seconds=1.0)
     assert answer.fault is not None
     assert answer.fault.kind == "throttled"

@@ -36,7 +36,7 @@ def schema(name: str) -> dict[str, Any]:
 def finding_as_dict(found: EnrichedFinding, plan: Plan) -> dict[str, Any]:
     """A finding with its facts, and what is and is not asked of the executor.
 
-    `rule.level` is what the rule says, `level` what the `circumstances` leave of it. `correlation` is null where one record made the finding.
+    `rule.level` is what the rule says, `level` what the `circumstances` leave of it. Where it is not `complete`, an `update` of the same id follows. `correlation` is null where one record made the finding.
     """
     finding = found.finding
     return {
@@ -44,6 +44,8 @@ def finding_as_dict(found: EnrichedFinding, plan: Plan) -> dict[str, Any]:
         **_core(finding),
         "level": found.level.value,
         "circumstances": list(found.circumstances),
+        "update": found.update,
+        "complete": not found.pending,
         "object": finding.record.origin.as_dict(),
         "correlation": None if finding.occurrence is None else _correlation(finding.occurrence),
         "facts": {name: _fact(fact, finding.record.time) for name, fact in sorted(found.facts.items())},
@@ -160,4 +162,5 @@ def _fact(fact: Fact, event_time: datetime | None) -> Mapping[str, Any]:
         "source": fact.source.value,
         "skew_seconds": skew,
         "reason": _clipped(fact.reason),
+        "pending": fact.pending,
     }

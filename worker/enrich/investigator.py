@@ -1,6 +1,7 @@
 """Learns about a finding what whoever is on call will ask: which facts apply, all at once, under one deadline.
 
-In goes a `Finding`, out comes the same with its facts. A fact that could not be learnt says so and why, is counted, and harms no other.
+In goes a `Finding`, out comes the same with its facts. A fact that could not be learnt says so and why, is counted, and harms no other; one that may be learnt later
+is pending, so that the finding can be completed by an update.
 A newcomer's fact is one `FactKind` in a file of its own and one entry in `KINDS`. docs/facts.md has every fact's value.
 """
 
@@ -8,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from worker.aws import Accounts, explain
 from worker.enrich.account import ACCOUNT_FACT
 from worker.enrich.fact import Answer, Call, Case, FactKind
 from worker.enrich.instances import INSTANCES
-from worker.enrich.lookups import Deadline, Lookups
+from worker.enrich.lookups import PASSING, Deadline, Lookups
 from worker.enrich.profile import PROFILE, PROFILE_LIVE
 from worker.enrich.role import ROLE
 from worker.enrich.user import SUBJECT_USER, USER
@@ -46,21 +48,32 @@ class Investigator:
         calls, facts = Deadline(begun + CALLS_SHARE * allowed, allowed), Deadline(begun + allowed, allowed)
         learning: dict[str, asyncio.Task[Fact]] = {}
 
-        async def ask(call: Call) -> Answer:
-            return await self._lookups.ask(call, calls, finding.record.time)
+        def case(lacking: list[str]) -> Case:
+            """What a fact is learnt from; what was not to be had for a cause that passes is added to `lacking`."""
 
-        async def fact(name: str) -> Fact | None:
-            # Shielded: one fact giving up waiting must not take the other with it.
-            return await asyncio.shield(learning[name]) if name in learning else None
+            async def ask(call: Call) -> Answer:
+                answer = await self._lookups.ask(call, calls, finding.record.time)
+                if answer.stale is not None or (answer.fault is not None and answer.fault.kind in PASSING):
+                    lacking.append(call.operation)
+                return answer
 
-        case = Case(finding, self._settings, self._store, self._clock, ask, fact)
+            async def fact(name: str) -> Fact | None:
+                # Shielded: one fact giving up waiting must not take the other with it.
+                other = await asyncio.shield(learning[name]) if name in learning else None
+                if other is not None and other.pending:
+                    lacking.append(name)
+                return other
+
+            return Case(finding, self._settings, self._store, self._clock, ask, fact)
+
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 if kind.applies(finding, self._settings):
-                    learning[kind.name] = group.create_task(self._learn(kind, case, facts))
+                    lacking: list[str] = []
+                    learning[kind.name] = group.create_task(self._learn(kind, case(lacking), lacking, facts))
         return EnrichedFinding(finding, {name: task.result() for name, task in learning.items()})
 
-    async def _learn(self, kind: FactKind, case: Case, deadline: Deadline) -> Fact:
+    async def _learn(self, kind: FactKind, case: Case, lacking: list[str], deadline: Deadline) -> Fact:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         limit = asyncio.timeout_at(deadline.at)
@@ -69,6 +82,8 @@ class Investigator:
                 fact = await kind.learn(case)
         except Exception as error:  # noqa: BLE001  # one fact's failure is its own: AWS, the store or an answer of an unknown shape
             passed = limit.expired()
+            if passed:
+                lacking.append(kind.name)
             fact = kind.unknown(self._clock(), f"deadline of {deadline.seconds:g} s passed" if passed else explain(error).text)
         self._metrics.fact(fact, loop.time() - begun)
-        return fact
+        return replace(fact, pending=bool(lacking))

@@ -44,7 +44,10 @@ class FactSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One answer for whoever is on call. `value` is JSON-ready; `observed_at` is when it was true, as far as we know (UTC)."""
+    """One answer for whoever is on call. `value` is JSON-ready; `observed_at` is when it was true, as far as we know (UTC).
+
+    `pending`: it, a part of it or a newer state could not be had now for a cause that passes, so it may be had later.
+    """
 
     name: str
     status: FactStatus
@@ -52,14 +55,24 @@ class Fact:
     observed_at: datetime
     source: FactSource
     reason: str | None = None
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichedFinding:
-    """A finding with what could be learnt within the deadline; `facts` is keyed by fact name."""
+    """A finding with what could be learnt within the deadline; `facts` is keyed by fact name.
+
+    `update` is 0 for what is told first, and 1 for what is told once more with the facts that were pending.
+    """
 
     finding: Finding
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    update: int = 0
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The facts that may be learnt, or learnt better, later."""
+        return tuple(name for name, fact in self.facts.items() if fact.pending)
 
     def value(self, name: str) -> Any:
         """The value of a known fact, else None."""

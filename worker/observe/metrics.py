@@ -98,6 +98,8 @@ class Metrics:
             "outcome",
         )
         self._findings = counter("findings", "Findings dispatched, by the level that their facts leave them.", "rule", "level")
+        self._incomplete = counter("findings_incomplete", "Findings dispatched without facts that may be had later; an update follows.")
+        self._updates = counter("findings_updated", "Updates of such findings: complete, or still not when facts were given up.", "outcome")
         self._duplicates = counter("findings_duplicate", "Findings seen before and not dispatched again.")
         self._facts = counter("facts", "Facts by outcome: known, gone or unknown.", "fact", "outcome")
         self._fact_seconds = histogram("fact_seconds", "Time to learn a fact.", SECONDS, "fact")
@@ -252,6 +254,12 @@ class Metrics:
 
     def finding(self, found: EnrichedFinding, at: datetime) -> None:
         finding = found.finding
+        if found.update:
+            self._updates.labels("incomplete" if found.pending else "complete").inc()
+            self.log.info("finding_updated", finding_id=finding.id, rule=finding.rule.id, pending=found.pending)
+            return
+        if found.pending:
+            self._incomplete.inc()
         lowered = (
             {} if found.level is finding.rule.level else {"rule_level": finding.rule.level.value, "circumstances": found.circumstances}
         )
@@ -267,6 +275,7 @@ class Metrics:
             event_name=finding.record.name,
             actor=finding.actor.arn,
             subject=finding.subject.name,
+            **({"pending": found.pending} if found.pending else {}),
         )
 
     def duplicate(self, finding_id: str) -> None:
