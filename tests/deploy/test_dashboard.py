@@ -43,6 +43,7 @@ from worker.model import (
     Task,
     Withheld,
 )
+from worker.observe.calls import Calls
 from worker.observe.metrics import Metrics
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "trailmend.json"
@@ -106,7 +107,15 @@ def everything_happens(to: Metrics) -> None:
         to.sighting_dropped(rule.id, reason, 1)
     for outcome in ("found", "nothing", "abandoned"):
         to.window_closed(rule.id, outcome)
+    to.calls.made("iam", "ok")
+    to.calls.awaited(0.1)
+    to.calls.answered("live")
+    to.calls.count_closed(lambda: 1)
     to.finding(found, now)
+    pending = {"user": Fact("user", FactStatus.UNKNOWN, None, now, FactSource.LIVE, "throttled", pending=True)}
+    to.finding(EnrichedFinding(finding, pending), now)
+    for facts in ({}, pending):
+        to.finding(EnrichedFinding(finding, facts, update=1), now)
     to.duplicate(finding.id)
     to.delivered("sqs", "ok")
     to.delivered("sqs", "failed")
@@ -173,6 +182,9 @@ def test_the_story_leaves_no_metric_out():
     public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
     told = set(re.findall(r"\bto\.(\w+)\(", inspect.getsource(everything_happens)))
     assert told == public - {"life"}
+    public = {name for name, _ in inspect.getmembers(Calls, inspect.isfunction) if not name.startswith("_")}
+    told = set(re.findall(r"\bto\.calls\.(\w+)\(", inspect.getsource(everything_happens)))
+    assert told == public - {"account_closed"}
 
 
 def test_every_series_on_the_dashboard_exists():

@@ -340,7 +340,11 @@ async def test_answers_and_calls_are_counted() -> None:
     assert counted == {"live": 1, "cache": 1, "stale": 0, "none": 1}
     assert sample(of, "aws_calls_total", service="iam", outcome="ok") == 1
     assert sample(of, "accounts_closed") == 1
+    accounts.closed = set()
+    await ask(asked, call("bob", account="222222222222"))
+    assert sample(of, "accounts_closed") == 1, "nobody looks again so soon"
     clock.now += timedelta(seconds=FAULT_SECONDS)
+    await ask(asked, call("bob", account="222222222222"))
     assert sample(of, "accounts_closed") == 0
 
 

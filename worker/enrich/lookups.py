@@ -38,6 +38,8 @@ ONE_CALL_SHARE = 0.5
 SILENCE_SECONDS = 1.0
 """A call that was under way for so long when its deadline passed was not answered."""
 SWEEP = timedelta(seconds=5)
+CLOSED = timedelta(hours=1)
+"""For so long after the last try an account counts as one that cannot be entered."""
 PASSING = frozenset({"throttled", "unreachable"})
 """Faults after which the same question may be answered later."""
 
@@ -74,7 +76,7 @@ class Lookups:
         # Weak, because account ids come from records: a lock lives as long as somebody waits for it.
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._hands: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        metrics.count_closed(lambda: sum(self._is_closed(account) for account in self._closed))
+        metrics.count_closed(lambda: len(self._closed))
 
     async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None) -> Answer:
         """Answer a call by the deadline; past it, the answer is a fault, `throttled` or `unreachable`.
@@ -135,6 +137,7 @@ class Lookups:
         try:
             client = await self._accounts.client(call.service, call.account, call.region)
             entered = True
+            self._closed.pop(call.account or "", None)
             return Answer(at, await self._fetched(client, asking))
         except AccountClosedError as error:
             # One refusal answers every question about the account, not only this one.
@@ -208,12 +211,12 @@ class Lookups:
         return closed is not None and self._clock() < closed.at + timedelta(seconds=FAULT_SECONDS)
 
     def _sweep(self) -> None:
-        """What is past its time goes at once, not only when the cache is full: lists of instances can be large."""
+        """What is past its time goes soon, not only when the cache is full: lists of instances can be large."""
         now = self._clock()
         if now - self._swept_at >= SWEEP:
             self._swept_at = now
             self._answers.sweep(now)
-            self._closed = {account: answer for account, answer in self._closed.items() if self._is_closed(account)}
+            self._closed = {account: answer for account, answer in self._closed.items() if now < answer.at + CLOSED}
 
 
 @asynccontextmanager
