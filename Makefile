@@ -32,6 +32,7 @@ bench: $(VENV)/.dev  ## what things cost, as ratios; real logs in ../shared/data
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.enrich
 
 format: $(VENV)/.dev  ## rewrite the code as `check` wants it
 	$(BIN)/ruff check --fix .

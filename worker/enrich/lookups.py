@@ -10,7 +10,6 @@ passing is tried again until the finding's deadline.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
+
+import orjson
 
 from worker.aws import AccountClosedError, Accounts, AwsFault, explain
 from worker.enrich.answers import FAULT_SECONDS, MOST_ANSWERS, Answers
@@ -84,6 +85,19 @@ class Lookups:
         `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew.
         """
         key, asked_at = _key(call), self._clock()
+        answer = self._answers.fresh(key, call, since, asked_at)
+        if answer is None:
+            answer = await self._shared(key, call, deadline, since, asked_at)
+        elif answer.at < asked_at:
+            answer = replace(answer, cached=True)
+        self._sweep()
+        if answer.fault is not None and answer.fault.kind in PASSING:
+            answer = self._answers.stand_in(key, answer, self._clock()) or answer
+        self._metrics.answered(_source(answer))
+        return answer
+
+    async def _shared(self, key: str, call: Call, deadline: Deadline, since: datetime | None, asked_at: datetime) -> Answer:
+        """Ask, unless somebody else is asking the same; then his answer."""
         asking = _Asking(call, self._budget(call), deadline)
         try:
             async with (
@@ -96,17 +110,14 @@ class Lookups:
                     self._answers.keep(key, call, answer, self._clock())
                 elif answer.at < asked_at:
                     answer = replace(answer, cached=True)
+                return answer
         except TimeoutError:
             kind, why = (asking.trouble[-1].kind, f"; {asking.trouble[-1].text}") if asking.trouble else ("unreachable", "")
             answer = Answer(
                 self._clock(), {}, AwsFault(kind, "Deadline", f"{_where(call)}: deadline of {deadline.seconds:g} s passed{why}")
             )
             self._answers.keep(key, call, answer, self._clock())
-        self._sweep()
-        if answer.fault is not None and answer.fault.kind in PASSING:
-            answer = self._answers.stand_in(key, answer, self._clock()) or answer
-        self._metrics.answered(_source(answer))
-        return answer
+            return answer
 
     async def _told(self, asking: _Asking) -> Answer:
         """What AWS says, tried again while that may help."""
@@ -234,7 +245,8 @@ def _now() -> float:
 
 
 def _key(call: Call) -> str:
-    return json.dumps([call.account, call.service, call.region, call.operation, call.params, call.gather], sort_keys=True)
+    told = (call.account, call.service, call.region, call.operation, call.params, call.gather)
+    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _api(call: Call) -> str:
