@@ -361,3 +361,23 @@ async def test_an_account_that_sts_will_not_let_us_enter_just_now_is_not_hammere
     assert answer.fault is not None
     assert answer.fault.kind == "throttled"
     assert len(accounts.entered) <= 3
+
+
+async def test_an_account_that_is_slow_to_enter_holds_up_no_other() -> None:
+    """Nor does it hold up its own findings past their deadline."""
+    accounts = Accounts_(at_once)
+    enter = accounts.client
+
+    async def slowly(service: str, account: str | None = None, region: str | None = None) -> Any:
+        if account == "222222222222":
+            await asyncio.Event().wait()
+        return await enter(service, account, region)
+
+    accounts.client = slowly  # type: ignore[method-assign]
+    asked = lookups(accounts)
+    waiting = [asyncio.create_task(ask(asked, call(f"user-{n}", "222222222222"), seconds=0.3)) for n in range(2 * AT_ONCE)]
+    await asyncio.sleep(0)
+    others = await asyncio.gather(*(ask(asked, call(f"user-{n}")) for n in range(20)))
+    assert not any(answer.fault for answer in others)
+    assert not any(one.done() for one in waiting)
+    assert {answer.fault.kind for answer in await asyncio.gather(*waiting) if answer.fault is not None} == {"unreachable"}
