@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.model import JournalEntry, Origin, ProfileEvent, Record, Sighting
-from worker.state import sqlite
+from worker.model import Census, JournalEntry, Origin, ProfileEvent, Record, Sighting
+from worker.state import canonical, sqlite
 from worker.state.database import APPLICATION_ID, VERSION
 from worker.state.opening import open_store
 from worker.state.sqlite import SqliteStore
@@ -109,6 +109,33 @@ async def test_a_file_of_version_1_is_brought_to_this_one_with_all_it_holds(tmp_
         assert await store.sightings("w", NOW, NOW, 2) == [seen]
         assert await store.due(NOW, 1) == []
         await store.close()
+
+
+_VERSION_2 = (
+    """CREATE TABLE sightings (window TEXT NOT NULL, time INTEGER NOT NULL, key TEXT NOT NULL, keep_until INTEGER NOT NULL,
+    packed BLOB NOT NULL, PRIMARY KEY (window, time, key))""",
+    "CREATE INDEX sightings_kept ON sightings (keep_until)",
+    """CREATE TABLE closings (key TEXT PRIMARY KEY, correlation TEXT NOT NULL, window TEXT NOT NULL, start INTEGER NOT NULL,
+    due_at INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX closings_due ON closings (due_at)",
+    "PRAGMA user_version = 2",
+)
+
+
+async def test_a_census_knows_of_sightings_from_before_there_were_any(tmp_path: Path) -> None:
+    """In a file of version 2 stands nothing that they could be counted by, so they are counted as untold."""
+    path, old, new = tmp_path / "state.db", *(Sighting("w", "rule", i, NOW, Record({}, Origin(message="m"))) for i in ("old", "new"))
+    with sqlite3.connect(path) as connection:
+        for statement in (*_VERSION_1, *_VERSION_2):
+            connection.execute(statement)
+        time = canonical.micros(NOW)
+        connection.execute("INSERT INTO sightings VALUES (?, ?, ?, ?, ?)", (old.window, time, old.key, time, canonical.pack(old)))
+    connection.close()
+    store = await SqliteStore.open(str(path))
+    await store.sight([new], NOW)
+    assert {one.item for one in await store.sightings("w", NOW, NOW, 9)} == {"old", "new"}
+    assert await store.census("w", NOW, NOW) == Census({("rule", ()): 1}, 1, NOW)
+    await store.close()
 
 
 async def test_of_sightings_all_are_written_or_none(tmp_path: Path) -> None:

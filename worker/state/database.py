@@ -48,6 +48,11 @@ _STEPS = (
         due_at INTEGER NOT NULL) WITHOUT ROWID""",
         "CREATE INDEX closings_due ON closings (due_at)",
     ),
+    (
+        # So that a window can be counted without its rows being read. Those from before have none.
+        "ALTER TABLE sightings ADD COLUMN aspect TEXT",
+        "CREATE INDEX sightings_aspects ON sightings (window, aspect, time)",
+    ),
 )
 """From each version of the schema to the next, the first from an empty file."""
 VERSION = len(_STEPS)
