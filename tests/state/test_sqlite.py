@@ -138,6 +138,41 @@ async def test_a_census_knows_of_sightings_from_before_there_were_any(tmp_path: 
     await store.close()
 
 
+async def test_what_waits_is_written_together(tmp_path: Path) -> None:
+    """A hundred settlements at once take a few transactions, and each is on the disk when it returns."""
+    store, other = [await SqliteStore.open(str(tmp_path / "state.db")) for _ in range(2)]
+    statements: list[str] = []
+    await store._database.read(lambda connection: connection.set_trace_callback(statements.append))
+
+    async def settle(key: str) -> None:
+        await store.settle([key], "a", NOW)
+        assert await other.settled([key]) == {key}
+
+    async with asyncio.TaskGroup() as group:
+        for n in range(100):
+            group.create_task(settle(f"key-{n}"))
+    assert 1 <= statements.count("COMMIT") <= 10
+    await store.close()
+    await other.close()
+
+
+async def test_what_fails_spoils_nothing_that_was_written_with_it(tmp_path: Path) -> None:
+    """One of many that were to share a transaction is refused: it alone is told, and the others are written once."""
+    store = await SqliteStore.open(str(tmp_path / "state.db"))
+    refused = store._database.write("INSERT INTO claims (key, owner) VALUES (?, ?)", [("refused", "a"), ("refused", None)])
+    answers = await asyncio.gather(
+        *(store.append(JournalEntry(f"task-{n}", NOW, "applied", {})) for n in range(3)),
+        refused,
+        *(store.claim("k", owner, NOW, timedelta(minutes=1)) for owner in "ab"),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[3], StoreError)
+    assert answers[4:] == [Claim.WON, Claim.BUSY]
+    assert [mark async for _, mark, _ in store.journal()] == answers[:3]
+    assert await store._database.rows("SELECT key FROM claims") == [("k",)]
+    await store.close()
+
+
 async def test_of_sightings_all_are_written_or_none(tmp_path: Path) -> None:
     """When the disk is full in the middle of a call, nothing of it stays."""
     store = await SqliteStore.open(str(tmp_path / "state.db"))

@@ -1,7 +1,7 @@
 """The store of one host: an SQLite file that every worker process on it may share.
 
-Keeps the promises of `store.py` with statements on the tables of `database.py`. Whatever a method writes is one transaction (only pruning takes several), and
-is on the disk before the method returns; so a reader, of whichever process, sees it from then on.
+Keeps the promises of `store.py` with statements on the tables of `database.py`. Whatever a method writes is in one transaction (only pruning takes several; others
+may share it), and is on the disk before the method returns; so a reader, of whichever process, sees it from then on.
 """
 
 from __future__ import annotations
