@@ -1,4 +1,4 @@
-"""Correlations over a shared store find the same, whoever sees which record, when, how often and in which order."""
+"""Correlations over a shared store find the same, whoever sees which record, when, how often, in which order, and whatever has been told by then."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ async def closed(worker: Correlator, found: set[str], rules: Rulebook = BOOK) ->
 
 
 async def arriving(records: Sequence[Record], chance: Random, stores: Sequence[Store], rules: Rulebook) -> set[str]:
-    """Two workers take the records in any order that keeps the lateness bound, some of them twice, in batches of any size, and at once."""
+    """Two workers take the records in any order that keeps the lateness bound, some of them twice, in batches of any size, and at once.
+
+    Some of what they find is told at once, and some only later or by nobody.
+    """
     time = Time()
     workers = [Correlator(store, time, metrics(), LATENESS) for store in stores]
     copies = [one for one in records for _ in range(chance.choice([1, 1, 2]))]
@@ -104,6 +107,7 @@ async def arriving(records: Sequence[Record], chance: Random, stores: Sequence[S
         others = [one for _, _, one in batch if not any(one is other for other in mine)]
         for answer in await asyncio.gather(workers[0].observe(rules, hits(mine, rules)), workers[1].observe(rules, hits(others, rules))):
             found |= ids(answer)
+        await stores[0].settle([one for one in sorted(found) if chance.random() < 0.5], "worker", time.now)
     # A chain of closing ones is judged link by link.
     for _ in range(3):
         time.now += timedelta(hours=1)
@@ -222,6 +226,86 @@ async def test_a_storm_is_thinned_out():
     assert sample(counted, "sightings_dropped_total", rule=rule.rule.id, reason="crowded") == 2 * 46
     (window,) = {one.window for one in rule.sightings(rule.rules[0], record("A", 0))}
     assert len(await store.sightings(window, START, START + timedelta(hours=1), 1000)) == 4
+    await store.close()
+
+
+class Watched:
+    """A store that counts how often windows are read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.reads += name == "sightings"
+        return getattr(self._store, name)
+
+
+async def test_a_window_that_holds_too_little_is_not_read():
+    """What no order of its sightings could fulfil is counted and left."""
+    store = Watched(await SqliteStore.open(":memory:"))
+    worker = Correlator(store, Time(), metrics(), LATENESS)
+    assert await worker.observe(BOOK, hits([record("A", 0), record("A", 1), record("B", 2)])) == []
+    assert store.reads == 0
+    await store.close()
+
+
+async def test_what_has_been_told_is_not_looked_for_again():
+    """Until its finding is settled it is found at each event of its span; from then on its window is not even read, but for the next span."""
+    rules = book(watching("event_count", "a", **BY, condition={"gte": 3}))
+    store = Watched(await SqliteStore.open(":memory:"))
+    worker = Correlator(store, Time(), metrics(), LATENESS)
+    for second in (0, 1, 2):
+        found = ids(await worker.observe(rules, hits([record("A", second)], rules)))
+    assert len(found) == 1
+    assert ids(await worker.observe(rules, hits([record("A", 3)], rules))) == found
+    await store.settle([*found], "worker", START)
+    before = store.reads
+    assert ids(await worker.observe(rules, hits([record("A", 4), record("A", 5)], rules))) == set()
+    assert store.reads == before
+    following = ids(await worker.observe(rules, hits([record("A", 11)], rules)))
+    assert len(following) == 1
+    assert following.isdisjoint(found)
+    await store.close()
+
+
+async def test_a_late_record_of_a_span_that_was_told_still_counts_for_the_next():
+    """With it the next span is fulfilled, which has not been told."""
+    rules = book(watching("event_count", "a", **BY, condition={"gte": 3}))
+    store, story, found = await SqliteStore.open(":memory:"), [record("A", second) for second in (0, 1, 2, 12, 9)], set[str]()
+    worker = Correlator(store, Time(), metrics(), LATENESS)
+    for one in story:
+        found |= (now := ids(await worker.observe(rules, hits([one], rules))))
+        await store.settle([*now], "worker", START)
+    assert found == expected(story, rules)
+    assert len(found) == 2
+    await store.close()
+
+
+async def test_what_was_told_goes_on_counting_for_what_watches_it():
+    """A burst that has been told goes on, and only its last event is near enough to what follows."""
+    rules = book(
+        watching("event_count", "a", **BY, condition={"gte": 3}, title="Burst"),
+        watching("temporal_ordered", "burst", "b", **BY, timespan="4s", generate=True, title="Chained"),
+    )
+    store, story, found = await SqliteStore.open(":memory:"), [*(record("A", n) for n in range(5)), record("B", 8)], set[str]()
+    worker = Correlator(store, Time(), metrics(), LATENESS)
+    for one in story:
+        found |= (now := ids(await worker.observe(rules, hits([one], rules))))
+        await store.settle([*now], "worker", START)
+    assert found == expected(story, rules)
+    assert len(found) == 2
+    await store.close()
+
+
+async def test_records_years_apart_are_one_message():
+    """Thousands of spans lie between them, of which nothing is asked."""
+    rules = book(watching("event_count", "a", **BY, condition={"gte": 2}))
+    story = [record("A", second, number=number) for second in (0, 3e8) for number in (1, 2)]
+    store = await SqliteStore.open(":memory:")
+    found = await Correlator(store, Time(), metrics(), LATENESS).observe(rules, hits(story, rules))
+    assert ids(found) == expected(story, rules)
+    assert len(found) == 2
     await store.close()
 
 

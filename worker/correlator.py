@@ -4,6 +4,10 @@ In go the hits of one message (a watched rule, and the record that it matched); 
 in the store, so that it does not matter who saw which: a sighting is written before its window is read, so of two workers at least
 one sees both. Whatever is found bears an id made of correlation, group and span, so that finding it again is no second finding.
 
+A window is read only where that may find what nobody has told yet: not where what it holds is too little however it lies (the store
+counts it without reading it), nor where every span in question has been told, which the store knows by that id. So a storm costs hardly
+more the longer it lasts.
+
 Open correlations are judged at once. Closing ones (`detect/correlation.py`) are scheduled and judged by `due` once their span has been
 over for the lateness bound. Records later than that still count for open ones as long as their window is kept, and are counted as late for closing ones.
 """
@@ -20,7 +24,7 @@ import orjson
 
 from worker.detect.correlation import Correlation, Kind, timed
 from worker.detect.rulebook import Matches, Rulebook, keep
-from worker.detect.windows import ends, judge, span_start
+from worker.detect.windows import ends, judge, may_hold, span_start
 from worker.model import Closing, Occurrence, Record, Sighting
 from worker.state.store import Store
 
@@ -31,6 +35,8 @@ MOST_READ = 20_000
 """Sightings of one window read at a time, some 30 MB of records."""
 MOST_PAGES = 5
 """So many times; what a closing correlation has beyond that is not judged, because half of it would be."""
+MOST_SPANS = 10
+"""So many are asked for whether they have been told; records of one message may lie years apart."""
 MOST_DUE = 1_000
 ABANDONED_AFTER = timedelta(days=1)
 """A span of a correlation that is not known here may be another worker's, which has other rules for the moment, for so long."""
@@ -110,7 +116,7 @@ class Correlator:
             if not fresh:
                 continue
             outer = book.watching.get(one.rule.id, ())
-            for occurrence in [] if one.closing else await self._occurrences(one, fresh, every=book.every_end(one)):
+            for occurrence in [] if one.closing else await self._occurrences(book, one, fresh):
                 matches = book.correlated(one, occurrence)
                 for other in outer if matches.hits else ():
                     seen[other.rule.id] += other.outer_sightings(occurrence)
@@ -149,20 +155,38 @@ class Correlator:
             self._metrics.sighting_dropped(one.rule.id, "crowded", len(sightings) - len(kept))
         return kept
 
-    async def _occurrences(self, one: Correlation, fresh: Sequence[Sighting], *, every: bool) -> list[Occurrence]:
+    async def _occurrences(self, book: Rulebook, one: Correlation, fresh: Sequence[Sighting]) -> list[Occurrence]:
         """What the windows of fresh sightings hold from each of these on, for one timespan: further on nothing has changed."""
         found: list[Occurrence] = []
         windows: dict[str, list[Sighting]] = {}
         for sighting in fresh:
             windows.setdefault(sighting.window, []).append(sighting)
         for window, within in windows.items():
-            first, last = min(one.time for one in within), max(one.time for one in within)
-            since, until = _earlier(first, one.timespan), _later(last, one.timespan)
-            held, whole = await self._read(window, since, until)
+            last = max(one.time for one in within)
+            first = await self._untold(one, window, min(one.time for one in within), last, watched=one.rule.id in book.watching)
+            if first is None:
+                continue
+            held, whole = await self._read(window, _earlier(first, one.timespan), _later(last, one.timespan))
             if not whole:
                 self._metrics.sighting_dropped(one.rule.id, "crowded", 1)
-            found += ends(one, held, first, every=every)
+            found += ends(one, held, first, every=book.every_end(one))
         return found
+
+    async def _untold(self, one: Correlation, window: str, first: datetime, last: datetime, *, watched: bool) -> datetime | None:
+        """From when on, `first` or later, a window may hold an end that has not been told; None for nowhere.
+
+        Of a correlation that others watch every end counts, told or not: each is a sighting of theirs.
+        """
+        census = await self._store.census(window, _earlier(first, one.timespan), _later(last, one.timespan))
+        if census.latest is None or not may_hold(one, census):
+            return None
+        begins = span_start(first, one.timespan)
+        count = (span_start(census.latest, one.timespan) - begins) // one.timespan + 1
+        if watched or count > MOST_SPANS:
+            return first
+        spans = {Occurrence(one.rule.id, window, start, {}, ()).id: start for start in (begins + n * one.timespan for n in range(count))}
+        told = await self._store.settled(list(spans))
+        return next((max(first, start) for key, start in spans.items() if key not in told), None)
 
     async def _read(self, window: str, since: datetime, until: datetime) -> tuple[list[Sighting], bool]:
         """What a window holds, page by page, and whether that is all of it."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.model import JournalEntry, Origin, ProfileEvent, Record, Sighting
-from worker.state import sqlite
+from worker.model import Census, JournalEntry, Origin, ProfileEvent, Record, Sighting
+from worker.state import canonical, sqlite
 from worker.state.database import APPLICATION_ID, VERSION
 from worker.state.opening import open_store
 from worker.state.sqlite import SqliteStore
@@ -109,6 +109,68 @@ async def test_a_file_of_version_1_is_brought_to_this_one_with_all_it_holds(tmp_
         assert await store.sightings("w", NOW, NOW, 2) == [seen]
         assert await store.due(NOW, 1) == []
         await store.close()
+
+
+_VERSION_2 = (
+    """CREATE TABLE sightings (window TEXT NOT NULL, time INTEGER NOT NULL, key TEXT NOT NULL, keep_until INTEGER NOT NULL,
+    packed BLOB NOT NULL, PRIMARY KEY (window, time, key))""",
+    "CREATE INDEX sightings_kept ON sightings (keep_until)",
+    """CREATE TABLE closings (key TEXT PRIMARY KEY, correlation TEXT NOT NULL, window TEXT NOT NULL, start INTEGER NOT NULL,
+    due_at INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX closings_due ON closings (due_at)",
+    "PRAGMA user_version = 2",
+)
+
+
+async def test_a_census_knows_of_sightings_from_before_there_were_any(tmp_path: Path) -> None:
+    """In a file of version 2 stands nothing that they could be counted by, so they are counted as untold."""
+    path, old, new = tmp_path / "state.db", *(Sighting("w", "rule", i, NOW, Record({}, Origin(message="m"))) for i in ("old", "new"))
+    with sqlite3.connect(path) as connection:
+        for statement in (*_VERSION_1, *_VERSION_2):
+            connection.execute(statement)
+        time = canonical.micros(NOW)
+        connection.execute("INSERT INTO sightings VALUES (?, ?, ?, ?, ?)", (old.window, time, old.key, time, canonical.pack(old)))
+    connection.close()
+    store = await SqliteStore.open(str(path))
+    await store.sight([new], NOW)
+    assert {one.item for one in await store.sightings("w", NOW, NOW, 9)} == {"old", "new"}
+    assert await store.census("w", NOW, NOW) == Census({("rule", ()): 1}, 1, NOW)
+    await store.close()
+
+
+async def test_what_waits_is_written_together(tmp_path: Path) -> None:
+    """A hundred settlements at once take a few transactions, and each is on the disk when it returns."""
+    store, other = [await SqliteStore.open(str(tmp_path / "state.db")) for _ in range(2)]
+    statements: list[str] = []
+    await store._database.read(lambda connection: connection.set_trace_callback(statements.append))
+
+    async def settle(key: str) -> None:
+        await store.settle([key], "a", NOW)
+        assert await other.settled([key]) == {key}
+
+    async with asyncio.TaskGroup() as group:
+        for n in range(100):
+            group.create_task(settle(f"key-{n}"))
+    assert 1 <= statements.count("COMMIT") <= 10
+    await store.close()
+    await other.close()
+
+
+async def test_what_fails_spoils_nothing_that_was_written_with_it(tmp_path: Path) -> None:
+    """One of many that were to share a transaction is refused: it alone is told, and the others are written once."""
+    store = await SqliteStore.open(str(tmp_path / "state.db"))
+    refused = store._database.write("INSERT INTO claims (key, owner) VALUES (?, ?)", [("refused", "a"), ("refused", None)])
+    answers = await asyncio.gather(
+        *(store.append(JournalEntry(f"task-{n}", NOW, "applied", {})) for n in range(3)),
+        refused,
+        *(store.claim("k", owner, NOW, timedelta(minutes=1)) for owner in "ab"),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[3], StoreError)
+    assert answers[4:] == [Claim.WON, Claim.BUSY]
+    assert [mark async for _, mark, _ in store.journal()] == answers[:3]
+    assert await store._database.rows("SELECT key FROM claims") == [("k",)]
+    await store.close()
 
 
 async def test_of_sightings_all_are_written_or_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.state.stores import Opened, make_table, reset
 from worker.aws import Accounts
-from worker.model import Closing, Origin, Record, Sighting
+from worker.model import Census, Closing, Origin, Record, Sighting
 from worker.settings import Settings
 from worker.state.opening import open_store
 from worker.state.store import Store
@@ -184,6 +185,42 @@ async def test_pruning_forgets_sightings_whose_time_is_over(store: Store) -> Non
     assert await store.prune(NOW, NOW, NOW) == {"claims": 0, "profile_events": 0, "sightings": 30}
     assert await all_of(store) == [sighting(99)]
     assert await store.due(LATEST, MANY) == [closing(1)]
+
+
+# Censuses.
+
+
+def counted(sightings: Sequence[Sighting]) -> Census:
+    """The census that the sightings themselves give."""
+    latest = max((one.time for one in sightings), default=None)
+    return Census(Counter((one.rule, one.values) for one in sightings), 0, latest)
+
+
+def seen_by(rule: str, number: int, seconds: int = 0, window: str = "w", values: tuple[str, ...] = ()) -> Sighting:
+    time = NOW + timedelta(seconds=seconds)
+    return Sighting(window, rule, f"{number}", time, sighting(number, time).record, ("g",), values)
+
+
+async def test_a_census_counts_what_reading_finds(opened: Opened) -> None:
+    """By rule and values, from one time to another, both included; another process counts the same; what is seen twice counts once."""
+    chance = random.Random(4)
+    seen = [
+        seen_by(chance.choice("ab"), number, chance.randint(0, 9), chance.choice("vw"), (chance.choice("xé"), "y")[: number % 3])
+        for number in range(60)
+    ]
+    await opened.store.sight(seen, LATER)
+    await opened.store.sight(seen[:9], LATER)
+    other = await opened.again()
+    for window, first, last in itertools.product("uvw", (0, 4, 9), (0, 5, 9)):
+        since, until = NOW + timedelta(seconds=first), NOW + timedelta(seconds=last)
+        assert await other.census(window, since, until) == counted(await other.sightings(window, since, until, MANY))
+    assert (await other.census("w", EARLIEST, LATEST)).counts
+
+
+async def test_values_too_long_to_be_counted_by_are_told_apart(store: Store) -> None:
+    """They are counted as such, and as the latest where they are."""
+    await store.sight([seen_by("a", 1), seen_by("a", 2, 1, values=("x" * 2_000,)), seen_by("a", 3, 2, values=("y" * 2_000,))], LATER)
+    assert await store.census("w", EARLIEST, LATEST) == Census({("a", ()): 1}, 2, NOW + timedelta(seconds=2))
 
 
 # Closings.

@@ -6,7 +6,7 @@ correlation, group and span: so whoever finds it, in whichever order, means the 
 
 Open correlations look back from each event over one timespan, both ends included, whichever spans it lies in. For any set of sightings the
 ends that fulfil them are a property of the set, and more sightings only add ends: so what was told early stays true. Closing correlations are judged over
-one whole span. A newcomer adds a kind with a tally and a line in `tally`.
+one whole span. A newcomer adds a kind with a tally and a line in `tally`, and in `may_hold` one if it can be ruled out by counting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Protocol
 
 from worker.detect.correlation import Correlation, Kind, Threshold
 from worker.detect.values import NUMBER
-from worker.model import Occurrence, Sighting
+from worker.model import Census, Occurrence, Sighting
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = 1e100
@@ -58,6 +58,31 @@ def ends(
         for last in fresh if every else fresh[-1:]:
             others = tuple(one for one in fresh if one is not last)
             yield _occurrence(correlation, start, (*before, *others, last))
+
+
+def may_hold(correlation: Correlation, census: Census) -> bool:
+    """Whether an open correlation may be fulfilled anywhere in what a census counted. Where it says no, `ends` finds nothing.
+
+    It asks the condition of everything that was counted, as if all of it lay together: less cannot fulfil what this does not.
+    """
+    if census.untold:
+        return True
+    rules = Counter[str]()
+    for (rule, _), count in census.counts.items():
+        rules[rule] += count
+    match correlation.kind:
+        case Kind.EVENT_COUNT:
+            return correlation.threshold.holds(rules.total())
+        case Kind.VALUE_COUNT:
+            return correlation.threshold.holds(len({value for _, values in census.counts for value in values}))
+        case Kind.TEMPORAL if correlation.expression is not None:
+            return correlation.expression(frozenset(rules))
+        case Kind.TEMPORAL:
+            return correlation.threshold.holds(len(rules))
+        case Kind.TEMPORAL_ORDERED:
+            return Counter(correlation.rules) <= rules
+        case _:
+            return True
 
 
 def judge(correlation: Correlation, start: datetime, sightings: Iterable[Sighting]) -> Occurrence | None:

@@ -16,6 +16,7 @@ from worker.model.fact import (
 from worker.model.finding import (
     CIRCUMSTANCES,
     Actor,
+    Census,
     Closing,
     Finding,
     Level,
@@ -53,6 +54,7 @@ __all__ = [
     "DRY_RUN",
     "NAMESPACE",
     "Actor",
+    "Census",
     "Closing",
     "EnrichedFinding",
     "Fact",

@@ -106,6 +106,18 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Census:
+    """How many sightings a window holds from one time to another, by what conditions count of them: the rule that saw them, and their values.
+
+    `untold` is how many there are besides, of which the store cannot tell that; `latest` is the time of the last of all.
+    """
+
+    counts: Mapping[tuple[str, tuple[str, ...]], int]
+    untold: int = 0
+    latest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """A span of a window that can only be judged once it is over: from `start` on, when nothing of it is to be expected after `due_at`."""
 

@@ -2,7 +2,7 @@
 
 Pure. A moment is whole microseconds since 1970 (exact, ordered, the same in SQLite's INTEGER and DynamoDB's N). A journal line is
 JSON in one canonical spelling: members sorted, no spaces, ASCII only, so its hash depends on what it says and nothing else. A sighting is
-compressed JSON and holds its whole record, of which only the largest lose members.
+compressed JSON and holds its whole record, of which only the largest lose members; beside it stands its aspect, by which it can be counted unread.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from worker.model import JournalEntry, Origin, Record, Sighting
+from worker.model import Census, JournalEntry, Origin, Record, Sighting
 
 MOST_PACKED_BYTES = 300_000
 """DynamoDB takes 400 KB an item, names and keys included
@@ -25,6 +26,9 @@ LEFT_OUT_FIRST = ("responseElements", "requestParameters", "additionalEventData"
 """In this order: a correlation asks who did what and when, and these say how. Its values and groups were read before."""
 MOST_MEMBERS, LARGEST_MEMBER_BYTES = 100, 2_500
 """What stays of an event that is too large without these three as well, so that it fits whatever it holds."""
+
+LONGEST_ASPECT = 500
+"""Characters. What is longer is left untold: it stands in an index."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -106,6 +110,23 @@ def unpack(packed: bytes, window: str, time: datetime) -> Sighting:
     # Left as it was computed from the whole event, which may have lost members that the key is made of.
     vars(record)["key"] = told["record_key"]
     return Sighting(window, told["rule"], told["item"], time, record, tuple(told["group"]), tuple(told["values"]))
+
+
+def aspect(sighting: Sighting) -> str | None:
+    """What conditions count of a sighting, its rule and values, as text; None where that would be long."""
+    told = orjson.dumps((sighting.rule, sighting.values)).decode()
+    return told if len(told) <= LONGEST_ASPECT else None
+
+
+def census(counted: Iterable[tuple[str | None, int, datetime]]) -> Census:
+    """The census of counts and latest times by what `aspect` wrote. The same may come several times."""
+    counts, latest = Counter[str | None](), None
+    for aspect, count, time in counted:
+        counts[aspect] += count
+        latest = time if latest is None else max(latest, time)
+    untold = counts.pop(None, 0)
+    told = ((orjson.loads(aspect), count) for aspect, count in counts.items() if aspect is not None)
+    return Census({(rule, tuple(values)): count for (rule, values), count in told}, untold, latest)
 
 
 def _ever_less(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -4,9 +4,12 @@ The edge under `sqlite.py`: work goes in as functions of a connection, what they
 with what to do. One thread, so that the event loop never waits for the disk. WAL lets readers pass a writer; writers of several processes
 wait for each other (`busy_timeout`), each write being one short transaction.
 
+Changes that wait while another is being written are then written together, in one transaction, and each is answered when that is on the disk: the more
+there is to do, the less of it is waiting for the disk. One that fails spoils no other: each is then done again by itself.
+
 `synchronous=FULL`, and not the NORMAL that is usual with WAL: under NORMAL a commit is not flushed, and a loss of power can take the
 latest ones back. A settled claim taken back would be worked a second time, and a journal line taken back would be a change to AWS
-that no record tells of. FULL costs a flush a commit; only matches reach the store, so that is cheap.
+that no record tells of. FULL costs a flush a commit, which all that wait share.
 
 A newcomer that needs a table adds a step to `_STEPS`. Steps that were released are never changed.
 """
@@ -15,9 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -48,6 +53,11 @@ _STEPS = (
         due_at INTEGER NOT NULL) WITHOUT ROWID""",
         "CREATE INDEX closings_due ON closings (due_at)",
     ),
+    (
+        # So that a window can be counted without its rows being read. Those from before have none.
+        "ALTER TABLE sightings ADD COLUMN aspect TEXT",
+        "CREATE INDEX sightings_aspects ON sightings (window, aspect, time)",
+    ),
 )
 """From each version of the schema to the next, the first from an empty file."""
 VERSION = len(_STEPS)
@@ -63,6 +73,14 @@ _ADVICE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Work that waits for its turn, and what is told of it."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    done: Future[Any]
+
+
 class Database:
     """One SQLite file that is open. Make it with `open`. Every method may raise `StoreError`."""
 
@@ -70,6 +88,7 @@ class Database:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trailmend-sqlite")
         self._open: sqlite3.Connection | None = None
+        self._waiting: deque[_Change] = deque()
 
     @classmethod
     async def open(cls, path: str) -> Self:
@@ -87,13 +106,14 @@ class Database:
         return await self._do(lambda: work(self._connection))
 
     async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` answers, run in the database's thread as one transaction: all of it is written, or nothing."""
+        """What `work` answers, run in the database's thread: all of it is on the disk then, or nothing and it has failed.
 
-        def whole() -> T:
-            with self._transaction() as connection:
-                return work(connection)
-
-        return await self._do(whole)
+        It may share its transaction with others, and may be run a second time where one of these failed, from the same state or a later one.
+        """
+        done: Future[T] = Future()
+        self._waiting.append(_Change(work, done))
+        self._thread.submit(self._write)
+        return await self._told(asyncio.wrap_future(done))
 
     async def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
         """What a query finds."""
@@ -119,10 +139,34 @@ class Database:
         assert self._open is not None
         return self._open
 
+    def _write(self) -> None:
+        """Every change that waits. The first of several calls does it, and the others find nothing to do."""
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        changes = [change for change in waiting if change.done.set_running_or_notify_cancel()]
+        if changes:
+            self._write_together(changes)
+
+    def _write_together(self, changes: Sequence[_Change]) -> None:
+        try:
+            with self._transaction() as connection:
+                answers = [change.work(connection) for change in changes]
+        except BaseException as error:  # noqa: BLE001  # told to whoever asked for it
+            if len(changes) == 1:
+                changes[0].done.set_exception(error)
+                return
+            for change in changes:
+                self._write_together([change])
+        else:
+            for change, answer in zip(changes, answers, strict=True):
+                change.done.set_result(answer)
+
     async def _do(self, work: Callable[[], T]) -> T:
+        return await self._told(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    async def _told(self, answer: Awaitable[T]) -> T:
         # The one place where SQLite's errors become ours.
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await answer
         except (sqlite3.Error, OSError) as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # extended codes hold the plain one in their low byte
             advice = _ADVICE.get(code, "see that the path can be made and written, or set TRAILMEND_STATE to another")

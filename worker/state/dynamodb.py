@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from worker.model import Closing, JournalEntry, ProfileEvent, Sighting
+from worker.model import Census, Closing, JournalEntry, ProfileEvent, Sighting
 from worker.state import canonical, items
 from worker.state.store import Claim
 from worker.state.table import TRIES, Table
@@ -20,6 +20,7 @@ _FREE = "attribute_not_exists(pk) OR (attribute_not_exists(settled_at) AND (leas
 _NEW = "attribute_not_exists(pk)"
 _OLD = "settled_at < :claims OR (begins_with(pk, :profiles) AND #time < :events) OR keep_until < :now"
 _IN = "pk = :pk"
+_WITHIN = f"{_IN} AND sk BETWEEN :since AND :until"
 
 
 class DynamoStore:
@@ -105,10 +106,15 @@ class DynamoStore:
     async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
         if until < since or limit < 1:  # which DynamoDB refuses to be asked
             return []
-        values = {":pk": items.text(items.window_partition(window))}
-        values |= {":since": items.text(items.sortable(since)), ":until": items.text(items.past(until))}
-        found = self._table.query("sightings", f"{_IN} AND sk BETWEEN :since AND :until", values, limit)
+        found = self._table.query("sightings", _WITHIN, items.within(window, since, until), limit)
         return [items.to_sighting(item, window) async for item in found]
+
+    async def census(self, window: str, since: datetime, until: datetime) -> Census:
+        if until < since:
+            return Census({})
+        # Capacity is asked for whole items all the same; what is spared is their way here and their reading.
+        found = self._table.query("census", _WITHIN, items.within(window, since, until), ProjectionExpression="sk, aspect")
+        return canonical.census([items.to_aspect(item) async for item in found])
 
     async def schedule(self, closings: Sequence[Closing]) -> None:
         await self._table.attempt_each(

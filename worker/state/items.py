@@ -4,7 +4,7 @@
 |---------------|----------------------------|------------------------------|-----------------------------------------------------------|
 | claim         | `claim#` and the key       | `claim`                      | owner, lease_until, settled_at, expires_at                |
 | profile event | `profile#` and an id       | the event's key              | account, profile, time, kind, detail, expires_at          |
-| sighting      | `window#` and the window   | the time, `#` and the key    | keep_until, packed (zlib), expires_at                     |
+| sighting      | `window#` and the window   | the time, `#` and the key    | keep_until, packed (zlib), aspect, expires_at             |
 | closing       | `closing`                  | the closing's key            | correlation, window, start, due_at                        |
 | journal line  | `journal`                  | number, 12 digits            | task_id, outcome, hash, previous, line (zlib)             |
 
@@ -122,20 +122,34 @@ def past(moment: datetime) -> str:
     return f"{sortable(moment)}$"
 
 
+def within(window: str, since: datetime, until: datetime) -> Item:
+    """The values by which the sightings of a window are asked for, from one time to another, both included."""
+    return {":pk": text(window_partition(window)), ":since": text(sortable(since)), ":until": text(past(until))}
+
+
 def sighting(seen: Sighting, keep_until: datetime) -> Item:
     """A sighting, to be kept until a time at least."""
     return {
         **key(window_partition(seen.window), f"{sortable(seen.time)}#{seen.key}"),
         "keep_until": time(keep_until),
         "packed": {"B": canonical.pack(seen)},
+        **({} if (aspect := canonical.aspect(seen)) is None else {"aspect": text(aspect)}),
         "expires_at": expiry(keep_until),
     }
 
 
 def to_sighting(item: Item, window: str) -> Sighting:
     """What `sighting` was made of; of a huge record without some members."""
-    micros = int(item["sk"]["S"].partition("#")[0]) + canonical.micros(_FIRST_YEAR)
-    return canonical.unpack(item["packed"]["B"], window, canonical.moment(micros))
+    return canonical.unpack(item["packed"]["B"], window, _seen_at(item))
+
+
+def to_aspect(item: Item) -> tuple[str | None, int, datetime]:
+    """Of a sighting's sort key and aspect, what a census takes."""
+    return item["aspect"]["S"] if "aspect" in item else None, 1, _seen_at(item)
+
+
+def _seen_at(item: Item) -> datetime:
+    return canonical.moment(int(item["sk"]["S"].partition("#")[0]) + canonical.micros(_FIRST_YEAR))
 
 
 def closing(later: Closing) -> Item:

@@ -1,7 +1,7 @@
 """The store of one host: an SQLite file that every worker process on it may share.
 
-Keeps the promises of `store.py` with statements on the tables of `database.py`. Whatever a method writes is one transaction (only pruning takes several), and
-is on the disk before the method returns; so a reader, of whichever process, sees it from then on.
+Keeps the promises of `store.py` with statements on the tables of `database.py`. Whatever a method writes is in one transaction (only pruning takes several; others
+may share it), and is on the disk before the method returns; so a reader, of whichever process, sees it from then on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Self
 
-from worker.model import Closing, JournalEntry, ProfileEvent, Sighting
+from worker.model import Census, Closing, JournalEntry, ProfileEvent, Sighting
 from worker.state import canonical
 from worker.state.database import Database
 from worker.state.store import Claim
@@ -28,10 +28,12 @@ WHERE settled_at IS NULL AND (lease_until <= :now OR owner = excluded.owner)"""
 _SETTLE = """INSERT INTO claims (key, owner, settled_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, settled_at = excluded.settled_at WHERE settled_at IS NULL"""
 
-_SIGHT = """INSERT INTO sightings (window, time, key, keep_until, packed) VALUES (?, ?, ?, ?, ?)
+_SIGHT = """INSERT INTO sightings (window, time, key, keep_until, packed, aspect) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (window, time, key) DO UPDATE SET keep_until = excluded.keep_until WHERE keep_until < excluded.keep_until"""
 
 _SIGHTINGS = "SELECT packed, time FROM sightings WHERE window = ? AND time BETWEEN ? AND ? ORDER BY time, key LIMIT ?"
+
+_CENSUS = "SELECT aspect, count(*), max(time) FROM sightings WHERE window = ? AND time BETWEEN ? AND ? GROUP BY aspect"
 
 _FORGET = "DELETE FROM sightings WHERE rowid IN (SELECT rowid FROM sightings WHERE keep_until < ? LIMIT ?)"
 
@@ -90,7 +92,8 @@ class SqliteStore:
 
     async def sight(self, sightings: Sequence[Sighting], keep_until: datetime) -> None:
         kept = canonical.micros(keep_until)
-        await self._database.write(_SIGHT, [(s.window, canonical.micros(s.time), s.key, kept, canonical.pack(s)) for s in sightings])
+        rows = [(s.window, canonical.micros(s.time), s.key, kept, canonical.pack(s), canonical.aspect(s)) for s in sightings]
+        await self._database.write(_SIGHT, rows)
 
     async def sightings(self, window: str, since: datetime, until: datetime, limit: int) -> Sequence[Sighting]:
         values = (window, canonical.micros(since), canonical.micros(until), limit)
@@ -100,6 +103,10 @@ class SqliteStore:
             return [canonical.unpack(packed, window, canonical.moment(time)) for packed, time in connection.execute(_SIGHTINGS, values)]
 
         return await self._database.read(work)
+
+    async def census(self, window: str, since: datetime, until: datetime) -> Census:
+        rows = await self._database.rows(_CENSUS, (window, canonical.micros(since), canonical.micros(until)))
+        return canonical.census((aspect, count, canonical.moment(latest)) for aspect, count, latest in rows)
 
     async def schedule(self, closings: Sequence[Closing]) -> None:
         rows = [(c.key, c.correlation, c.window, canonical.micros(c.start), canonical.micros(c.due_at)) for c in closings]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from worker.model import Closing, JournalEntry, ProfileEvent, Sighting
+from worker.model import Census, Closing, JournalEntry, ProfileEvent, Sighting
 
 
 class StoreError(Exception):
@@ -66,6 +66,9 @@ class Store(Protocol):
 
         Sees everything whose `sight` has returned, in whichever process.
         """
+
+    async def census(self, window: str, since: datetime, until: datetime) -> Census:
+        """How many sightings `sightings` would find, had it no limit; for a small part of what reading them costs."""
 
     async def schedule(self, closings: Sequence[Closing]) -> None:
         """Remember what is to be judged later. Idempotent by key; the first `due_at` stays."""
