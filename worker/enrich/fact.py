@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from worker.aws import AwsFault
+from worker.enrich.crowd import Crowd
 from worker.model import Fact, FactSource, FactStatus, Finding
 from worker.settings import Settings
 from worker.state.store import Store
@@ -30,7 +31,9 @@ class Call:
     """One question to AWS: an aiobotocore method and its parameters, in an account (None: our own) and region (None: our own).
 
     An answer may be given again for `lifetime_seconds`, to `standing` questions (which no watched event changes) also when it is from
-    before the event. With `gather`, every page is read and the lists under that member are joined, up to `most` entries.
+    before the event. With `gather`, every page is read and the lists under that member, or each of those members, are joined, up to `most`
+    entries together. `read` makes of an answer, or of each page, what is kept of it: a pure function, the same for all calls of an
+    operation, that leaves out what is not wanted or must not be kept. A failure is taken for the answer for `fault_seconds` at most.
     """
 
     account: str | None
@@ -40,8 +43,10 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     region: str | None = None
     standing: bool = False
-    gather: str | None = None
+    gather: str | tuple[str, ...] | None = None
     most: int = 1000
+    read: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    fault_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a fact is learnt from. `ask` never raises; `fact` answers another fact of the same finding, learnt once for all who ask."""
+    """What a fact is learnt from. `ask` never raises; `fact` answers another fact of the same finding, learnt once for all who ask.
+
+    `crowd` remembers who was asked about for earlier findings.
+    """
 
     finding: Finding
     settings: Settings
@@ -74,6 +82,7 @@ class Case:
     clock: Callable[[], datetime]
     ask: Callable[[Call], Awaitable[Answer]]
     fact: Callable[[str], Awaitable[Fact | None]]
+    crowd: Crowd = field(default_factory=Crowd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ from datetime import datetime
 
 from worker.aws import Accounts, explain
 from worker.enrich.account import ACCOUNT_FACT
+from worker.enrich.crowd import Crowd
 from worker.enrich.fact import Answer, Call, Case, FactKind
 from worker.enrich.instances import INSTANCES
 from worker.enrich.lookups import Deadline, Lookups
+from worker.enrich.permissions import PERMISSIONS, SUBJECT_PERMISSIONS
 from worker.enrich.profile import PROFILE, PROFILE_LIVE
 from worker.enrich.role import ROLE
 from worker.enrich.user import SUBJECT_USER, USER
@@ -24,7 +26,20 @@ from worker.observe.metrics import Metrics
 from worker.settings import Settings
 from worker.state.store import Store
 
-KINDS = (USER, SUBJECT_USER, ROLE, PROFILE, PROFILE_LIVE, INSTANCES, AUTHORISED, DOCUMENTED, REPLACED, ACCOUNT_FACT)
+KINDS = (
+    USER,
+    SUBJECT_USER,
+    ROLE,
+    PERMISSIONS,
+    SUBJECT_PERMISSIONS,
+    PROFILE,
+    PROFILE_LIVE,
+    INSTANCES,
+    AUTHORISED,
+    DOCUMENTED,
+    REPLACED,
+    ACCOUNT_FACT,
+)
 
 CALLS_SHARE = 0.9
 """Calls to AWS end at this share of the deadline, so that a fact can still tell the parts that did answer."""
@@ -39,21 +54,23 @@ class Investigator:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._crowd = Crowd()
 
     async def investigate(self, finding: Finding) -> EnrichedFinding:
         """Answer within `enrich_deadline_seconds`, whatever fails; raises nothing but cancellation."""
         begun, allowed = asyncio.get_running_loop().time(), self._settings.enrich_deadline_seconds
         calls, facts = Deadline(begun + CALLS_SHARE * allowed, allowed), Deadline(begun + allowed, allowed)
         learning: dict[str, asyncio.Task[Fact]] = {}
+        taken_up = self._clock()
 
         async def ask(call: Call) -> Answer:
-            return await self._lookups.ask(call, calls, finding.record.time)
+            return await self._lookups.ask(call, calls, finding.record.time, taken_up)
 
         async def fact(name: str) -> Fact | None:
             # Shielded: one fact giving up waiting must not take the other with it.
             return await asyncio.shield(learning[name]) if name in learning else None
 
-        case = Case(finding, self._settings, self._store, self._clock, ask, fact)
+        case = Case(finding, self._settings, self._store, self._clock, ask, fact, self._crowd)
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 if kind.applies(finding, self._settings):

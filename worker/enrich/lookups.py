@@ -55,12 +55,13 @@ class Lookups:
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._hands: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None) -> Answer:
+    async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None, begun: datetime | None = None) -> Answer:
         """Answer a call by the deadline; past it, the answer is a fault `unreachable`.
 
-        `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew.
+        `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew. `begun` is
+        when the finding in question was taken up (by default now): an answer from after it is this finding's own, whichever fact asked first.
         """
-        key, asked_at = _key(call), self._clock()
+        key, asked_at = _key(call), begun or self._clock()
         try:
             async with asyncio.timeout_at(deadline.at), _holding(self._asking, key, asyncio.Lock):
                 kept = self._kept.get(key)
@@ -68,7 +69,7 @@ class Lookups:
                 if kept is not None and now < kept.until and (call.standing or since is None or not kept.answer.at < since <= now):
                     return kept.answer if kept.answer.at >= asked_at else replace(kept.answer, cached=True)
                 answer = await self._told(call)
-                self._keep(key, answer, call.lifetime_seconds)
+                self._keep(key, answer, call.lifetime_seconds, call.fault_seconds)
                 return answer
         except TimeoutError:
             text = f"{_where(call)}: deadline of {deadline.seconds:g} s passed"
@@ -95,8 +96,8 @@ class Lookups:
                 fault = explain(error)
                 return Answer(at, {}, AwsFault(fault.kind, fault.code, f"{_where(call)}: {fault.text}"))
 
-    def _keep(self, key: str, answer: Answer, lifetime_seconds: float) -> None:
-        seconds = lifetime_seconds if answer.fault is None or answer.gone else min(lifetime_seconds, FAULT_SECONDS)
+    def _keep(self, key: str, answer: Answer, lifetime_seconds: float, fault_seconds: float = FAULT_SECONDS) -> None:
+        seconds = lifetime_seconds if answer.fault is None or answer.gone else min(lifetime_seconds, fault_seconds)
         now = self._clock()
         # A list of instances can be large: what is past its time goes at once, not only when the cache is full.
         for old in [name for name, kept in self._kept.items() if kept.until <= now]:
@@ -120,13 +121,20 @@ async def _holding(locks: WeakValueDictionary[str, L], name: str, make: Callable
 async def _fetch(client: Any, call: Call) -> Mapping[str, Any]:
     if call.gather is None:
         answer = await getattr(client, call.operation)(**call.params)
-        return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
-    found: list[Any] = []
+        return _read(call, {name: value for name, value in answer.items() if name != "ResponseMetadata"})
+    found: dict[str, list[Any]] = {member: [] for member in ((call.gather,) if isinstance(call.gather, str) else call.gather)}
     async for page in client.get_paginator(call.operation).paginate(**call.params):
-        found.extend(page.get(call.gather, ()))
-        if len(found) > call.most:
+        told = _read(call, page)
+        for member, entries in found.items():
+            entries.extend(told.get(member, ()))
+        if sum(map(len, found.values())) > call.most:
             break
-    return {call.gather: found[: call.most], "more": len(found) > call.most}
+    more = sum(map(len, found.values())) > call.most
+    return {**{member: entries[: call.most] for member, entries in found.items()}, "more": more}
+
+
+def _read(call: Call, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    return answer if call.read is None else call.read(answer)
 
 
 def _key(call: Call) -> str:

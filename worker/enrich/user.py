@@ -22,12 +22,14 @@ Named = tuple[str, str]
 """An account and a user's name."""
 
 
-def _actor(finding: Finding) -> Named | None:
+def acting_user(finding: Finding) -> Named | None:
+    """The IAM user who made the call, if it was one and may be asked about."""
     actor = finding.actor
     return _named(actor.account, actor.name) if actor.type == "IAMUser" else None
 
 
-def _subject(finding: Finding) -> Named | None:
+def user_in_question(finding: Finding) -> Named | None:
+    """The IAM user it was done to, or the owner of the access key it was done to, if there is one and it may be asked about."""
     subject = finding.subject
     name = {"user": subject.name, "access-key": subject.owner}.get(subject.type)
     return _named(finding.record.account, name)
@@ -127,21 +129,23 @@ def _key(key: Mapping[str, Any], use: Answer) -> dict[str, Any]:
     }
 
 
-def _is_actor(finding: Finding, _: Settings) -> bool:
+def by_a_user(finding: Finding, _: Settings) -> bool:
+    """Whether an IAM user made the call."""
     return finding.actor.type == "IAMUser"
 
 
-def _is_subject(finding: Finding, _: Settings) -> bool:
+def to_a_user(finding: Finding, _: Settings) -> bool:
+    """Whether it was done to an IAM user or an access key."""
     return finding.subject.type in ("user", "access-key")
 
 
 async def _learn_actor(case: Case) -> Fact:
-    return await _learn(USER, case, _actor(case.finding))
+    return await _learn(USER, case, acting_user(case.finding))
 
 
 async def _learn_subject(case: Case) -> Fact:
-    return await _learn(SUBJECT_USER, case, _subject(case.finding))
+    return await _learn(SUBJECT_USER, case, user_in_question(case.finding))
 
 
-USER = FactKind("user", FactSource.LIVE, _is_actor, _learn_actor)
-SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, _is_subject, _learn_subject)
+USER = FactKind("user", FactSource.LIVE, by_a_user, _learn_actor)
+SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, to_a_user, _learn_subject)
