@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "000000000000"
 BUCKET = f"trailmend-{ACCOUNT}-us-east-1"
 TRAIL = "arn:aws:cloudtrail:us-east-1:{}:trail/{}"
-READING = ("Get", "List", "Describe")
+READING = ("Get", "List", "Describe", "GenerateCredentialReport")
+"""How actions that change nothing begin; one has IAM draw up what it has."""
 
 
 def deploy(name: str = "trailmend", **parameters: str) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from worker.aws import Accounts, explain
 from worker.enrich.account import ACCOUNT_FACT
+from worker.enrich.credentials import CREDENTIAL_REPORT
 from worker.enrich.crowd import Crowd
 from worker.enrich.fact import Answer, Call, Case, FactKind
 from worker.enrich.instances import INSTANCES
@@ -32,6 +33,7 @@ KINDS = (
     ROLE,
     PERMISSIONS,
     SUBJECT_PERMISSIONS,
+    CREDENTIAL_REPORT,
     PROFILE,
     PROFILE_LIVE,
     INSTANCES,
