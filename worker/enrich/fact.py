@@ -118,6 +118,11 @@ def stamp(moment: Any) -> str | None:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(moment, datetime) else None
 
 
+def seconds_since(moment: Any, at: datetime) -> int | None:
+    """How long ago a moment was, in whole seconds; 0 for one that a fast clock puts ahead, None for anything that is no time."""
+    return max(0, int((at - moment).total_seconds())) if isinstance(moment, datetime) else None
+
+
 def tags_of(tags: Any) -> dict[str, str]:
     """AWS's list of `{"Key", "Value"}` as a mapping."""
     return {str(tag["Key"]): str(tag.get("Value", "")) for tag in tags or ()}

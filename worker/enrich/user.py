@@ -2,7 +2,7 @@
 
 `user` is whoever made the call; `subject_user` is the user it was done to, or the owner of the access key it was done to. Both have the
 value documented in docs/facts.md. A part that AWS would not tell is None and named under `unknown`; an empty list means none there.
-No call made here answers with a secret. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile,
+Ages are in seconds, as of when AWS was asked. No call made here answers with a secret. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile,
 ListMFADevices, ListAccessKeys, GetAccessKeyLastUsed).
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from worker.enrich.fact import ACCOUNT, IAM_NAME, Answer, Call, Case, FactKind, missing, stamp, tags_of
+from worker.enrich.fact import ACCOUNT, IAM_NAME, Answer, Call, Case, FactKind, missing, seconds_since, stamp, tags_of
 from worker.model import Fact, FactSource, Finding
 from worker.settings import Settings
 
@@ -68,8 +69,8 @@ async def _learn(kind: FactKind, case: Case, named: Named | None) -> Fact:
         "name": name,
         "account": account,
         **_identity(user),
-        "console_password": None if "console_password" in unknown else _password(password),
-        "mfa_devices": None if "mfa_devices" in unknown else [_device(device) for device in devices.value["MFADevices"]],
+        "console_password": None if "console_password" in unknown else _password(password, user),
+        "mfa_devices": None if "mfa_devices" in unknown else [_device(device, devices.at) for device in devices.value["MFADevices"]],
         "access_keys": None if "access_keys" in unknown else await _keys(case, account, keys, unknown),
         "unknown": unknown,
     }
@@ -82,26 +83,34 @@ def _identity(answer: Answer) -> dict[str, Any]:
         "arn": user.get("Arn"),
         "path": user.get("Path"),
         "created": stamp(user.get("CreateDate")),
+        "age_seconds": seconds_since(user.get("CreateDate"), answer.at),
         "password_last_used": stamp(user.get("PasswordLastUsed")),
         "permissions_boundary": user.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
         "tags": tags_of(user.get("Tags")) if user else None,
     }
 
 
-def _password(answer: Answer) -> dict[str, Any]:
-    """NoSuchEntity is the answer for a user without a password."""
+def _password(answer: Answer, user: Answer) -> dict[str, Any]:
+    """NoSuchEntity is the answer for a user without a password. When it was last used stands with the user."""
     profile = answer.value.get("LoginProfile")
     if profile is None:
-        return {"exists": False, "created": None, "reset_required": None}
-    return {"exists": True, "created": stamp(profile.get("CreateDate")), "reset_required": bool(profile.get("PasswordResetRequired"))}
+        return {"exists": False, "created": None, "age_seconds": None, "idle_seconds": None, "reset_required": None}
+    return {
+        "exists": True,
+        "created": stamp(profile.get("CreateDate")),
+        "age_seconds": seconds_since(profile.get("CreateDate"), answer.at),
+        "idle_seconds": seconds_since(user.value.get("User", {}).get("PasswordLastUsed"), user.at),
+        "reset_required": bool(profile.get("PasswordResetRequired")),
+    }
 
 
-def _device(device: Mapping[str, Any]) -> dict[str, Any]:
+def _device(device: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     """The kind stands in the serial number, which is an ARN for all but hardware tokens."""
     serial = str(device.get("SerialNumber"))
     kinds = ((":mfa/", "virtual"), (":u2f/", "passkey"), (":sms-mfa/", "sms"))
     kind = next((kind for mark, kind in kinds if mark in serial), "hardware")
-    return {"serial": serial, "kind": kind, "enabled_since": stamp(device.get("EnableDate"))}
+    since = device.get("EnableDate")
+    return {"serial": serial, "kind": kind, "enabled_since": stamp(since), "age_seconds": seconds_since(since, at)}
 
 
 async def _keys(case: Case, account: str, listed: Answer, unknown: dict[str, str]) -> list[dict[str, Any]]:
@@ -112,18 +121,21 @@ async def _keys(case: Case, account: str, listed: Answer, unknown: dict[str, str
     for key, use in zip(keys, uses, strict=True):
         if use.fault is not None:
             unknown[f"access_keys {key['AccessKeyId']} last_used"] = use.fault.text
-    return [_key(key, use) for key, use in zip(keys, uses, strict=True)]
+    return [_key(key, use, listed.at, case.finding.record.time) for key, use in zip(keys, uses, strict=True)]
 
 
-def _key(key: Mapping[str, Any], use: Answer) -> dict[str, Any]:
-    """A key that was never used has no LastUsedDate, and `N/A` for the rest."""
+def _key(key: Mapping[str, Any], use: Answer, at: datetime, event_time: datetime | None) -> dict[str, Any]:
+    """A key that was never used has no LastUsedDate, and `N/A` for the rest. One that the event itself made is not made after it."""
     last = use.value.get("AccessKeyLastUsed", {})
-    used = stamp(last.get("LastUsedDate"))
+    used, created = stamp(last.get("LastUsedDate")), key.get("CreateDate")
     return {
         "id": key["AccessKeyId"],
         "status": key.get("Status"),
-        "created": stamp(key.get("CreateDate")),
+        "created": stamp(created),
+        "age_seconds": seconds_since(created, at),
+        "made_after_event": created > event_time if isinstance(created, datetime) and event_time is not None else None,
         "last_used": used,
+        "idle_seconds": seconds_since(last.get("LastUsedDate"), use.at),
         "last_used_service": last.get("ServiceName") if used else None,
         "last_used_region": last.get("Region") if used else None,
     }
