@@ -106,7 +106,17 @@ async def test_all_that_applies_is_answered_and_counted(learn: Any, metrics: Met
     cloud = Cloud()
     facts = await learn(cloud)
     memory = {"profile", "profile_live", "instances"}
-    assert set(facts) == {"user", "permissions", "credential_report", *memory, "authorised", "documented", "replaced", "account"}
+    assert set(facts) == {
+        "identity",
+        "user",
+        "permissions",
+        "credential_report",
+        *memory,
+        "authorised",
+        "documented",
+        "replaced",
+        "account",
+    }
     assert cloud.asked.count("get_instance_profile") == store.recalls == 1
     assert facts["instances"].value["total"] == 2
     assert counted(metrics, "user", "known") == 1

@@ -15,6 +15,7 @@ from worker.enrich.account import ACCOUNT_FACT
 from worker.enrich.credentials import CREDENTIAL_REPORT
 from worker.enrich.crowd import Crowd
 from worker.enrich.fact import Answer, Call, Case, FactKind
+from worker.enrich.identity import IDENTITY
 from worker.enrich.instances import INSTANCES
 from worker.enrich.lookups import Deadline, Lookups
 from worker.enrich.permissions import PERMISSIONS, SUBJECT_PERMISSIONS
@@ -28,6 +29,7 @@ from worker.settings import Settings
 from worker.state.store import Store
 
 KINDS = (
+    IDENTITY,
     USER,
     SUBJECT_USER,
     ROLE,
