@@ -68,7 +68,7 @@ CREDENTIALS = {
 def identify(record: Record, actor: Actor) -> dict[str, Any]:
     """What is documented as the value of `identity` in docs/facts.md."""
     kind, federated = _kind(record, actor), _federated(record, actor)
-    opened = _moment(record.text("userIdentity", "sessionContext", "attributes", "creationDate"))
+    opened = moment(record.text("userIdentity", "sessionContext", "attributes", "creationDate"))
     value = {
         "kind": kind,
         "name": actor.name,
@@ -192,10 +192,11 @@ def _noun(value: Mapping[str, Any]) -> str:
     return f"{KINDS[kind]} {value['name'] or '?'}"
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment(text: str | None) -> datetime | None:
+    """A time of a record (UTC); None for anything that is no time."""
     try:
-        moment = datetime.fromisoformat(text or "")
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        told = datetime.fromisoformat(text or "")
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 

@@ -21,6 +21,7 @@ from worker.enrich.lookups import Deadline, Lookups
 from worker.enrich.permissions import PERMISSIONS, SUBJECT_PERMISSIONS
 from worker.enrich.profile import PROFILE, PROFILE_LIVE
 from worker.enrich.role import ROLE
+from worker.enrich.session import SESSION
 from worker.enrich.user import SUBJECT_USER, USER
 from worker.enrich.verdicts import AUTHORISED, DOCUMENTED, REPLACED
 from worker.model import EnrichedFinding, Fact, Finding
@@ -33,6 +34,7 @@ KINDS = (
     USER,
     SUBJECT_USER,
     ROLE,
+    SESSION,
     PERMISSIONS,
     SUBJECT_PERMISSIONS,
     CREDENTIAL_REPORT,
