@@ -21,15 +21,18 @@ from worker.state.store import Store
 
 COLUMNS = (
     "user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,password_next_rotation,mfa_active,"
-    "access_key_1_active,access_key_1_last_rotated,access_key_1_last_used_date,access_key_1_last_used_region,access_key_1_last_used_service,"
-    "access_key_2_active,access_key_2_last_rotated,access_key_2_last_used_date,access_key_2_last_used_region,access_key_2_last_used_service,"
+    "access_key_1_active,access_key_1_last_rotated,"
+    "access_key_1_last_used_date,access_key_1_last_used_region,access_key_1_last_used_service,"
+    "access_key_2_active,access_key_2_last_rotated,"
+    "access_key_2_last_used_date,access_key_2_last_used_region,access_key_2_last_used_service,"
     "cert_1_active,cert_1_last_rotated,cert_2_active,cert_2_last_rotated"
 )
 REPORT = "\n".join(
     [
         COLUMNS,
         (
-            f"{ROOT},arn:aws:iam::{OWN}:root,2019-01-01T00:00:00+00:00,not_supported,2026-01-01T10:00:00+00:00,not_supported,not_supported,false,"
+            f"{ROOT},arn:aws:iam::{OWN}:root,2019-01-01T00:00:00+00:00,"
+            "not_supported,2026-01-01T10:00:00+00:00,not_supported,not_supported,false,"
             "true,2019-02-03T00:00:00+00:00,N/A,N/A,N/A,false,N/A,N/A,N/A,N/A,false,N/A,false,N/A"
         ),
         (

@@ -78,7 +78,7 @@ async def test_a_user_with_mfa_and_no_password(embedded_aws: str, make_finding: 
 
 
 async def test_a_user_is_told_with_how_old_everything_is(embedded_aws: str, make_finding: Make, investigate: Any) -> None:
-    """Ages count from when AWS was asked; a key made after the event is told from one that was there, and from the one that the event made."""
+    """Ages count from when AWS was asked; a key made after the event is told from one that was there, or that the event made."""
     iam = client("iam")
     made = iam.create_user(UserName="eve")["User"]["CreateDate"]
     iam.create_login_profile(UserName="eve", Password="Hunter2-hunter2")

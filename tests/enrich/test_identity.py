@@ -223,7 +223,7 @@ def test_a_session_says_since_when_it_is_open() -> None:
 
 
 def test_who_vouches_for_whom_is_told() -> None:
-    """The provider and its subject for web and SAML identities, the user and store of Identity Center, the holder of a service's session."""
+    """Provider and subject of web and SAML identities, user and store of Identity Center, the holder of a service's session."""
     assert told(role(webIdFederationData=GITHUB))["federated"] == {"provider": OIDC, "subject": "repo:acme/web:ref:refs/heads/main"}
     store = {"userId": "9067-1a", "identityStoreArn": "arn:aws:identitystore::1:identitystore/d-1"}
     value = told({**role(), "onBehalfOf": store, "inScopeOf": {"credentialsIssuedTo": "arn:aws:lambda:us-east-1:1:function:f"}})

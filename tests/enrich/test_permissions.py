@@ -1,4 +1,4 @@
-"""What users and roles hold, in an embedded AWS: by themselves, by their groups, within boundaries; asked one by one and out of one answer."""
+"""What users and roles hold: by themselves, by their groups, within boundaries; asked one by one and out of one answer."""
 
 from __future__ import annotations
 

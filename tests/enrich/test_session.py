@@ -1,4 +1,4 @@
-"""Who is behind a role session: found in the finding's own events or in event history, back over several roles and accounts, or said not to be."""
+"""Who is behind a role session: found in the finding's own events or in event history, over several roles and accounts, or not found."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The credential report of an account, row by row: pure.
 
-In goes the CSV as IAM gives it; out comes what it says of each user, and of root under `<root_account>`. What does not apply (`N/A`), was never seen
-(`no_information`) or is not told of root (`not_supported`) is None, and so is a column that a report lacks; nothing raises.
+In goes the CSV as IAM gives it; out comes what it says of each user, and of root under `<root_account>`. What does not apply (`N/A`), was
+never seen (`no_information`) or is not told of root (`not_supported`) is None, and so is a column that a report lacks; nothing raises.
 Columns: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-report.html
 """
 

@@ -1,8 +1,8 @@
-"""The fact `credential_report`: what the account's credential report says of a user or of root: the only word there is on root's own credentials.
+"""The fact `credential_report`: what the account's credential report says of a user, or of root, on whom there is no other word.
 
-It is of whoever made the call, an IAM user or root; else of the user or root it was done to. One report serves all findings of an account. AWS makes
-one when asked and keeps it for four hours, so `observed_at` is when it was made, which may be before the event; a report in the making is
-waited for briefly. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetCredentialReport, GenerateCredentialReport).
+It is of whoever made the call, an IAM user or root; else of the user or root it was done to. One report serves all findings of an account.
+AWS makes one when asked and keeps it for four hours, so `observed_at` is when it was made, which may be before the event; a report in the
+making is waited for briefly. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetCredentialReport, GenerateCredentialReport).
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class Call:
 class Answer:
     """What AWS said at `at`: the response without its metadata, or the fault. A gathered answer is `{member: [...], "more": bool}`.
 
-    `cached`: it was said before this question was asked. `stale` tells why an answer past its lifetime is given all the same: nothing newer was to
-    be had.
+    `cached`: it was said before this question was asked. `stale` tells why an answer past its lifetime is given all the same: nothing newer
+    was to be had.
     """
 
     at: datetime

@@ -3,8 +3,9 @@
 In goes a `Principal`, out come its `Grants`: what it holds by name, the documents to judge by, the answers it all rests on, and what could
 not be had. For a few principals that is some ten small questions each; when more than `HANDFUL` of one account are asked about within the
 answers' lifetime, GetAccountAuthorizationDetails answers for all of them at once. Everything is bounded, and what is left out is named.
-Sources: https://docs.aws.amazon.com/IAM/latest/APIReference/ (ListGroupsForUser, ListAttachedUserPolicies, ListUserPolicies, GetUserPolicy and
-the same of groups and roles, GetPolicy, GetPolicyVersion, GetAccountAuthorizationDetails) and reference_iam-quotas.html of the User Guide.
+Sources: https://docs.aws.amazon.com/IAM/latest/APIReference/ (ListGroupsForUser, ListAttachedUserPolicies, ListUserPolicies, GetUserPolicy
+and the same of groups and roles, GetPolicy, GetPolicyVersion, GetAccountAuthorizationDetails) and reference_iam-quotas.html of the User
+Guide.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a principal holds. `groups`, `attached` and `inline` are None where AWS would not tell, and then named in `unknown` with the reason.
+    """What a principal holds. `groups`, `attached` and `inline` are None where AWS would not tell; `unknown` has the reason.
 
     `evidence` is `calls` or `account-details`. `gone`: there is no such principal.
     """

@@ -1,8 +1,8 @@
 """The fact `identity`: what the caller is, in one word of a closed list and in a line for people, as the record tells it.
 
-`identify` is pure: a record and its actor go in, whose members may be missing or of any type, and a JSON-ready value comes out, never an exception.
-Only what AWS itself writes decides: paths of roles that customers cannot make, and members of `sessionContext`. A session's name is chosen by
-whoever opens it, and is shown as a name alone. Members:
+`identify` is pure: a record and its actor go in, whose members may be missing or of any type, and a JSON-ready value comes out, never an
+exception. Only what AWS itself writes decides: paths of roles that customers cannot make, and members of `sessionContext`. A session's name
+is chosen by whoever opens it, and is shown as a name alone. Members:
 https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html
 A newcomer's kind is a line in `KINDS`, in `_kind` and in `_noun`.
 """
@@ -52,7 +52,7 @@ WITH_MFA = frozenset({"root", "iam-user"})
 """Whose sessions tell by a missing MFA that it was not used; a role's session is seldom opened with MFA, and its absence says nothing."""
 
 IDENTITY_CENTER = Glob("arn:*:iam::*:role/aws-reserved/sso.amazonaws.com/*", cased=True)
-"""Identity Center alone makes roles under this path. https://docs.aws.amazon.com/singlesignon/latest/userguide/permissionsetsconcept.html"""
+"""Only Identity Center makes roles under this path. https://docs.aws.amazon.com/singlesignon/latest/userguide/permissionsetsconcept.html"""
 RESERVED_NAME = "AWSReservedSSO_"
 SERVICE = ".amazonaws.com"
 ANONYMOUS = "ANONYMOUS_PRINCIPAL"

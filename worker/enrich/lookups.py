@@ -58,8 +58,9 @@ class Lookups:
     async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None, begun: datetime | None = None) -> Answer:
         """Answer a call by the deadline; past it, the answer is a fault `unreachable`.
 
-        `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew. `begun` is
-        when the finding in question was taken up (by default now): an answer from after it is this finding's own, whichever fact asked first.
+        `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew. `begun`
+        is when the finding in question was taken up (by default now): an answer from after it is this finding's own, whichever fact asked
+        first.
         """
         key, asked_at = _key(call), begun or self._clock()
         try:

@@ -1,8 +1,8 @@
-"""The facts `permissions` and `subject_permissions`: what a user or role holds, whether it is an administrator, and whether it could become one.
+"""The facts `permissions` and `subject_permissions`: what a user or role holds, and whether it is an administrator or could become one.
 
-`permissions` is of whoever made the call, an IAM user or the role behind a session; `subject_permissions` is of the user it was done to. What
-is asked stands in `grants.py`, what is judged, and what is not, in `policy.py`. A service-linked role is not looked into: AWS writes its policies
-and AWS alone can use it.
+`permissions` is of whoever made the call, an IAM user or the role behind a session; `subject_permissions` is of the user it was done to.
+What is asked stands in `grants.py`, what is judged, and what is not, in `policy.py`. A service-linked role is not looked into: AWS writes
+its policies and AWS alone can use it.
 """
 
 from __future__ import annotations

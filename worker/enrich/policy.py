@@ -52,7 +52,7 @@ OWN_NAME = "${aws:username}"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy that a principal holds: its name for people, and its document, as botocore decodes it or as JSON text. None: not to be had."""
+    """A policy that a principal holds: its name for people, and its document, decoded or as JSON text; None where it is not to be had."""
 
     name: str
     document: Any

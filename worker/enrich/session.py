@@ -1,13 +1,14 @@
 """The fact `session`: how the caller's role session was opened, and by whom; where a role assumed a role, back to whoever began.
 
-What a session is called and who vouches for it stands in its records. Who assumed the role does not: that is in the record of the AssumeRole call
-that handed out the session's key. It is looked for among the finding's own events first, then in CloudTrail's event history, which answers for
-the access key a call handed out as for any other resource of it: by LookupEvents, in the region of the event and in our own, around the time the
-session was opened. Each answer names the caller's own key, and so on, `MOST_LINKS` back. LookupEvents is limited to two questions a second in an
-account and region, and the history runs up to a quarter of an hour behind: what was not found is said to be so.
+What a session is called and who vouches for it stands in its records. Who assumed the role does not: that is in the record of the
+AssumeRole call that handed out the session's key. It is looked for among the finding's own events first, then in CloudTrail's event
+history, which answers for the access key a call handed out as for any other resource of it: by LookupEvents, in the region of the event and
+in our own, around the time the session was opened. Each answer names the caller's own key, and so on, `MOST_LINKS` back. LookupEvents is
+limited to two questions a second in an account and region, and the history runs up to a quarter of an hour behind: what was not found is
+said to be so.
 
-A record of AssumeRole holds the session token that was handed out. It is dropped as the answer is read, before anything is kept of it. Sources:
-https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html and
+A record of AssumeRole holds the session token that was handed out. It is dropped as the answer is read, before anything is kept of it.
+Sources: https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html and
 https://docs.aws.amazon.com/IAM/latest/UserGuide/cloudtrail-integration.html
 """
 
@@ -54,7 +55,7 @@ class _Opened:
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """Who opened a session, as the record of it tells. If it was itself in one of a role: `before` is that session, `vouched` who is behind it."""
+    """Who opened a session, as the record of it tells. `before` is that one's own session of a role, `vouched` who is behind that."""
 
     told: Mapping[str, Any]
     account: str | None

@@ -1,9 +1,9 @@
 """The facts `user` and `subject_user`: what an IAM user can do at this moment: sign in, with which devices, with which access keys.
 
 `user` is whoever made the call; `subject_user` is the user it was done to, or the owner of the access key it was done to. Both have the
-value documented in docs/facts.md. A part that AWS would not tell is None and named under `unknown`; an empty list means none there.
-Ages are in seconds, as of when AWS was asked. No call made here answers with a secret. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile,
-ListMFADevices, ListAccessKeys, GetAccessKeyLastUsed).
+value documented in docs/facts.md. A part that AWS would not tell is None and named under `unknown`; an empty list means none there. Ages
+are in seconds, as of when AWS was asked. No call made here answers with a secret. Source:
+https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile, ListMFADevices, ListAccessKeys, GetAccessKeyLastUsed).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from worker.local.outcome import Json, Outcome, explained, fact, get, instances
 from worker.model import Level
-from worker.printing import together
+from worker.printing import duration, opened_by, power, together
 
 STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "bold yellow", "low": "cyan", "informational": "dim"}
 WORTH_A_BLOCK = Level.MEDIUM
@@ -108,9 +108,12 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
         yield "together", together(finding["correlation"])
     yield "who", _who(finding)
     actor = get(finding, "actor", "arn")
-    state = _user_state(fact(finding, "user"))
+    state = "; ".join(filter(None, (_user_state(fact(finding, "user")), _power(fact(finding, "permissions")))))
     if state and actor not in seen:
         yield "who can", state
+    behind = opened_by(finding)
+    if behind and actor not in seen:
+        yield "behind", behind
     seen.add(actor)
     yield "why", _why(finding)
     used = sorted(instances(finding), key=lambda one: str(one.get("name")))
@@ -163,11 +166,27 @@ def _user_state(user: Any) -> str:
         parts.append(f"{len(devices) or 'no'} MFA device{'' if len(devices) == 1 else 's'}")
     keys = user.get("access_keys")
     if isinstance(keys, list):
-        active = [plain(get(key, "id")) for key in keys if get(key, "status") == "Active"]
+        active = [_access_key(key) for key in keys if get(key, "status") == "Active"]
         parts.append(
             f"{len(active)} active access key{'' if len(active) == 1 else 's'} ({', '.join(active)})" if active else "no active access key"
         )
     return "; ".join(parts)
+
+
+def _access_key(key: Any) -> str:
+    age = get(key, "age_seconds")
+    made = f", {duration(age)} old" if isinstance(age, int) else ""
+    return f"{plain(get(key, 'id'))}{made}{', made after this' if get(key, 'made_after_event') else ''}"
+
+
+def _power(permissions: Any) -> str:
+    """Whether it is an administrator and by what, or could become one."""
+    verdict = get(permissions, "administrator", "is")
+    if not isinstance(permissions, Mapping) or verdict is True:
+        return f"do everything: {plain(get(permissions, 'administrator', 'because'))}" if verdict else ""
+    if (told := power(permissions)) is not None:
+        return told
+    return "is no administrator" if verdict is False else f"administrator or not: {plain(get(permissions, 'administrator', 'because'))}"
 
 
 def _why(finding: Json) -> str:
