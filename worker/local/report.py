@@ -168,14 +168,16 @@ def _user_state(user: Any) -> str:
     if isinstance(keys, list):
         active = [_access_key(key) for key in keys if get(key, "status") == "Active"]
         parts.append(
-            f"{len(active)} active access key{'' if len(active) == 1 else 's'} ({', '.join(active)})" if active else "no active access key"
+            f"{len(active)} active access key{'' if len(active) == 1 else 's'} ({' and '.join(active)})"
+            if active
+            else "no active access key"
         )
     return "; ".join(parts)
 
 
 def _access_key(key: Any) -> str:
     age = get(key, "age_seconds")
-    made = f", {duration(age)} old" if isinstance(age, int) else ""
+    made = f": {duration(age)} old" if isinstance(age, int) else ""
     return f"{plain(get(key, 'id'))}{made}{', made after this' if get(key, 'made_after_event') else ''}"
 
 
