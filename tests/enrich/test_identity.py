@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from worker.detect.subject import actor_of
 from worker.enrich.identity import CREDENTIALS, KINDS, identify
-from worker.model import Origin, Record
+from worker.enrich.offline import from_log
+from worker.model import FactSource, Finding, Level, Origin, Record, Rule, Subject
+from worker.settings import Settings
+from worker.state.store import Store
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
 AT = "2026-01-02T03:04:05Z"
@@ -229,6 +233,21 @@ def test_who_vouches_for_whom_is_told() -> None:
     value = told({**role(), "onBehalfOf": store, "inScopeOf": {"credentialsIssuedTo": "arn:aws:lambda:us-east-1:1:function:f"}})
     assert value["on_behalf_of"] == {"user_id": "9067-1a", "identity_store": store["identityStoreArn"]}
     assert value["issued_to"] == "arn:aws:lambda:us-east-1:1:function:f"
+
+
+async def test_a_scan_tells_it_too() -> None:
+    """It needs nobody to ask, and is as old as the event."""
+
+    class Nothing:
+        async def recall(self, account: str, profile: str) -> list[Any]:
+            return []
+
+    whole = {"eventTime": AT, "eventSource": "iam.amazonaws.com", "recipientAccountId": ACCOUNT, "userIdentity": user()}
+    record = Record(whole, Origin(path="x"))
+    finding = Finding(Rule("r", "R", Level.HIGH), record, actor_of(record), Subject("unknown"))
+    found = await from_log(finding, cast("Store", Nothing()), Settings(), lambda: datetime.now(UTC))
+    fact = found.facts["identity"]
+    assert (fact.value["kind"], fact.source, fact.observed_at) == ("iam-user", FactSource.EVENT, record.time)
 
 
 NAMES = [
