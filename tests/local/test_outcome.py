@@ -182,7 +182,9 @@ def test_what_an_actor_can_do_and_who_is_behind_it_is_told_once():
         "permissions": known({"administrator": {"is": True, "because": "AdministratorAccess of user eve allows everything"}}),
         "session": known({"chain": [{"type": "AssumedRole", "name": "ci", "session": "run"}, {"type": "IAMUser", "name": "eve"}]}),
     }
+    facts["identity"] = known({"words": "role deploy, session run"})
     text = " ".join(printed(Outcome([finding(1, "a", facts=facts), finding(1, "a", facts=facts)], [], 0, {}, 1.0)).split())
+    assert "role deploy, session run, from ? with ?" in text
     assert "1 active access key (AKIA1: 1 min 30 s old, made after this)" in text
     assert text.count("do everything: AdministratorAccess of user eve allows everything") == 1
     assert text.count("AssumedRole ci (run) < IAMUser eve") == 1

@@ -138,14 +138,8 @@ def _what(finding: Json) -> str:
 
 def _who(finding: Json) -> str:
     actor = finding.get("actor") or {}
-    told = actor.get("mfa")
-    # A role's session is seldom made with MFA, and its absence says nothing.
-    mfa = ", with MFA" if told else ", without MFA" if told is False and actor.get("type") != "AssumedRole" else ""
-    session = f", session {plain(actor.get('session'))}" if actor.get("session") else ""
-    return (
-        f"{plain(actor.get('type'))} {plain(actor.get('name'))}{session}{mfa}, from {plain(actor.get('source_ip'))} "
-        f"with {_agent(actor.get('user_agent'))}"
-    )
+    words = get(fact(finding, "identity"), "words") or f"{plain(actor.get('type'))} {plain(actor.get('name'))}"
+    return f"{plain(words)}, from {plain(actor.get('source_ip'))} with {_agent(actor.get('user_agent'))}"
 
 
 def _agent(agent: Any) -> str:
