@@ -60,10 +60,10 @@ def test_a_dry_run_is_not_called_a_failure():
 @pytest.mark.parametrize(
     ("permissions", "said"),
     [
-        ({"administrator": {"is": True}, "can_escalate": ["iam:PutUserPolicy"]}, ["the caller is an administrator"]),
+        ({"administrator": {"is": True}, "can_escalate": ["iam:PutUserPolicy"]}, ["the caller can do everything"]),
         (
             {"administrator": {"is": False}, "can_escalate": [f"iam:{n}" for n in range(7)]},
-            ["the caller could become an administrator by iam:0, iam:1, iam:2, iam:3, iam:4 and 2 more"],
+            ["the caller can become an administrator by iam:0, iam:1, iam:2, iam:3, iam:4 and 2 more"],
         ),
         ({"administrator": {"is": None}, "can_escalate": []}, []),
     ],

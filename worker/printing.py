@@ -98,7 +98,7 @@ def remarks(finding: Mapping[str, Any]) -> list[str]:
     if error_code:
         said.append("dry run: nothing was changed" if is_dry_run(error_code) else f"failed: {error_code}")
     if (told := power(_value(finding, "permissions"))) is not None:
-        said.append(f"the caller {told}")
+        said.append(f"the caller can {told}")
     if behind := opened_by(finding):
         said.append(f"behind it {behind}")
     profile = _value(finding, "profile")
@@ -118,14 +118,14 @@ def remarks(finding: Mapping[str, Any]) -> list[str]:
 
 
 def power(permissions: Mapping[str, Any]) -> str | None:
-    """What is remarkable about what somebody may do: `is an administrator`, `could become an administrator by iam:...`; else None."""
+    """What is remarkable about what somebody can do: `do everything`, `become an administrator by iam:PutUserPolicy`; else None."""
     administrator, means = permissions.get("administrator"), permissions.get("can_escalate")
     if isinstance(administrator, Mapping) and administrator.get("is") is True:
-        return "is an administrator"
+        return "do everything"
     if not isinstance(means, list) or not means:
         return None
     more = f" and {len(means) - MOST_NAMES} more" if len(means) > MOST_NAMES else ""
-    return f"could become an administrator by {', '.join(map(str, means[:MOST_NAMES]))}{more}"
+    return f"become an administrator by {', '.join(map(str, means[:MOST_NAMES]))}{more}"
 
 
 def opened_by(finding: Mapping[str, Any]) -> str:

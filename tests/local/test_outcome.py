@@ -193,11 +193,11 @@ def test_what_an_actor_can_do_and_who_is_behind_it_is_told_once():
 @pytest.mark.parametrize(
     ("permissions", "said"),
     [
-        ({"administrator": {"is": False}, "can_escalate": ["iam:PutUserPolicy"]}, "could become an administrator by iam:PutUserPolicy"),
-        ({"administrator": {"is": False}, "can_escalate": []}, "is no administrator"),
+        ({"administrator": {"is": False}, "can_escalate": ["iam:PutUserPolicy"]}, "become an administrator by iam:PutUserPolicy"),
+        ({"administrator": {"is": False}, "can_escalate": []}, "not do everything"),
         (
             {"administrator": {"is": None, "because": "P could not be read"}, "can_escalate": []},
-            "administrator or not: P could not be read",
+            "do everything or not: P could not be read",
         ),
     ],
 )

@@ -176,13 +176,14 @@ def _access_key(key: Any) -> str:
 
 
 def _power(permissions: Any) -> str:
-    """Whether it is an administrator and by what, or could become one."""
-    verdict = get(permissions, "administrator", "is")
-    if not isinstance(permissions, Mapping) or verdict is True:
-        return f"do everything: {plain(get(permissions, 'administrator', 'because'))}" if verdict else ""
-    if (told := power(permissions)) is not None:
-        return told
-    return "is no administrator" if verdict is False else f"administrator or not: {plain(get(permissions, 'administrator', 'because'))}"
+    """What it can do by its policies, as far as being an administrator goes, and by which."""
+    if not isinstance(permissions, Mapping):
+        return ""
+    administrator = permissions.get("administrator")
+    because = plain(get(administrator, "because"))
+    if get(administrator, "is") is True:
+        return f"do everything: {because}"
+    return power(permissions) or ("not do everything" if get(administrator, "is") is False else f"do everything or not: {because}")
 
 
 def _why(finding: Json) -> str:
