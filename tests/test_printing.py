@@ -58,6 +58,29 @@ def test_a_dry_run_is_not_called_a_failure():
 
 
 @pytest.mark.parametrize(
+    ("permissions", "said"),
+    [
+        ({"administrator": {"is": True}, "can_escalate": ["iam:PutUserPolicy"]}, ["the caller can do everything"]),
+        (
+            {"administrator": {"is": False}, "can_escalate": [f"iam:{n}" for n in range(7)]},
+            ["the caller can become an administrator by iam:0, iam:1, iam:2, iam:3, iam:4 and 2 more"],
+        ),
+        ({"administrator": {"is": None}, "can_escalate": []}, []),
+    ],
+)
+def test_who_may_do_everything_is_remarked(permissions, said):
+    """An administrator, or who could become one; nothing is said of others, nor of whom nothing is known."""
+    assert remarks(told(finding(deletion(1)), permissions=permissions)) == said
+
+
+def test_who_is_behind_a_session_is_remarked():
+    """The chain in one line, the nearest first, without what a terminal would obey."""
+    chain = [{"type": "AssumedRole", "name": "ci", "session": "run"}, {"type": "IAMUser", "name": "e\x1bve", "arn": None}]
+    assert remarks(told(finding(deletion(1)), session={"chain": chain})) == ["behind it AssumedRole ci (run) < IAMUser e\ufffdve"]
+    assert remarks(told(finding(deletion(1)), session={"chain": []})) == []
+
+
+@pytest.mark.parametrize(
     ("how", "said"),
     [({"same_role": False}, "made again without its role"), ({"same_principal": False}, "made again by another principal")],
 )

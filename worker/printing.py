@@ -97,6 +97,10 @@ def remarks(finding: Mapping[str, Any]) -> list[str]:
     error_code = finding["event"]["error_code"]
     if error_code:
         said.append("dry run: nothing was changed" if is_dry_run(error_code) else f"failed: {error_code}")
+    if (told := power(_value(finding, "permissions"))) is not None:
+        said.append(f"the caller can {told}")
+    if behind := opened_by(finding):
+        said.append(f"behind it {behind}")
     profile = _value(finding, "profile")
     last_role = profile.get("last_role")
     if finding["event"]["name"] == "DeleteInstanceProfile" and isinstance(last_role, Mapping):
@@ -111,6 +115,24 @@ def remarks(finding: Mapping[str, Any]) -> list[str]:
     if documented.get("documented"):
         said.append(f"change {documented.get('change')}")
     return said
+
+
+def power(permissions: Mapping[str, Any]) -> str | None:
+    """What is remarkable about what somebody can do: `do everything`, `become an administrator by iam:PutUserPolicy`; else None."""
+    administrator, means = permissions.get("administrator"), permissions.get("can_escalate")
+    if isinstance(administrator, Mapping) and administrator.get("is") is True:
+        return "do everything"
+    if not isinstance(means, list) or not means:
+        return None
+    more = f" and {len(means) - MOST_NAMES} more" if len(means) > MOST_NAMES else ""
+    return f"become an administrator by {', '.join(map(str, means[:MOST_NAMES]))}{more}"
+
+
+def opened_by(finding: Mapping[str, Any]) -> str:
+    """Who is behind a role session, the nearest first: `AssumedRole ci (run-7) < IAMUser eve`; empty where that is not known."""
+    chain = _value(finding, "session").get("chain")
+    links = [link for link in chain if isinstance(link, Mapping)] if isinstance(chain, list) else []
+    return " < ".join(str(plain(who({name: link.get(name) for name in ("type", "name", "arn", "session")}))) for link in links)
 
 
 def together(correlation: Mapping[str, Any]) -> str:
@@ -151,5 +173,7 @@ def _made_again(replaced: Mapping[str, Any]) -> list[str]:
 
 
 def _value(finding: Mapping[str, Any], fact: str) -> Mapping[str, Any]:
-    value = finding["facts"].get(fact, {}).get("value")
+    facts = finding.get("facts")
+    told = facts.get(fact) if isinstance(facts, Mapping) else None
+    value = told.get("value") if isinstance(told, Mapping) else None
     return value if isinstance(value, Mapping) else {}

@@ -93,9 +93,9 @@ def _allowed(document: object) -> set[str]:
 
 
 def test_the_member_role_allows_what_the_policies_allow():
-    """In a member account Trailmend may do the IAM and EC2 calls that it may do at home, and no other."""
+    """In a member account Trailmend may do the IAM, EC2 and CloudTrail calls that it may do at home, and no other."""
     home = yaml.load((FOLDER / "trailmend.yaml").read_text(), _Loader)["Resources"]
     member = yaml.load((FOLDER / "member-role.yaml").read_text(), _Loader)["Resources"]
     at_home = _allowed(home["WorkerPolicy"]) | _allowed(home["ExecutorPolicy"])
     there = _allowed(member["MemberRole"]["Properties"]["Policies"])
-    assert {action for action in at_home if action.startswith(("iam:", "ec2:"))} == there
+    assert {action for action in at_home if action.startswith(("iam:", "ec2:", "cloudtrail:"))} == there

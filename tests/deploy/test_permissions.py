@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "000000000000"
 BUCKET = f"trailmend-{ACCOUNT}-us-east-1"
 TRAIL = "arn:aws:cloudtrail:us-east-1:{}:trail/{}"
-READING = ("Get", "List", "Describe")
+READING = ("Get", "List", "Describe", "Lookup", "GenerateCredentialReport")
+"""How actions that change nothing begin; one has IAM draw up what it has."""
 
 
 def deploy(name: str = "trailmend", **parameters: str) -> Mapping[str, str]:
@@ -99,9 +100,10 @@ def words(folder: Path) -> Iterator[str]:
 
 
 def test_the_worker_may_make_the_calls_it_makes_and_no_others() -> None:
-    """Its IAM and EC2 actions are those that the facts ask for; it sends to the task queue and never reads it."""
+    """Its IAM, EC2 and CloudTrail actions are those that the facts ask for; it sends to the task queue and never reads it."""
     worker = policy("WorkerPolicy")
-    assert actions(worker, "iam", "ec2") == calls("iam", "enrich") | calls("ec2", "enrich")
+    services = ("iam", "ec2", "cloudtrail")
+    assert actions(worker, *services) == {action for service in services for action in calls(service, "enrich")}
     assert actions(worker, "s3") == {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
     on_tasks = [one["Action"] for one in worker["Statement"] if "TaskQueue" in json.dumps(one["Resource"])]
     assert on_tasks == ["sqs:SendMessage"]

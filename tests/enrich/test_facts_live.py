@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-import boto3
 import pytest
 
+from tests.enrich.aws import MEMBER, OWN, client
 from worker.enrich.profile import events_of
 from worker.model import Actor, FactSource, FactStatus, Finding, Origin, Record, Subject
 
-OWN, MEMBER = "000000000000", "111122223333"
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
 
 Make = Callable[..., Finding]
-
-
-def client(service: str, account: str = OWN, region: str = "us-east-1") -> Any:
-    return boto3.client(service, region_name=region, aws_access_key_id=account, aws_secret_access_key="x")  # type: ignore[call-overload]
 
 
 def made_profile(account: str, name: str, role: str, path: str = "/") -> Any:
@@ -77,8 +73,27 @@ async def test_a_user_with_mfa_and_no_password(embedded_aws: str, make_finding: 
     serial = iam.create_virtual_mfa_device(VirtualMFADeviceName="ann")["VirtualMFADevice"]["SerialNumber"]
     iam.enable_mfa_device(UserName="ann", SerialNumber=serial, AuthenticationCode1="123456", AuthenticationCode2="654321")
     value = (await investigate(make_finding(actor=Actor("IAMUser", name="ann", account=OWN))))["user"].value
-    assert value["console_password"] == {"exists": False, "created": None, "reset_required": None}
+    assert value["console_password"] == {"exists": False, **dict.fromkeys(("created", "age_seconds", "idle_seconds", "reset_required"))}
     assert [(device["serial"], device["kind"]) for device in value["mfa_devices"]] == [(serial, "virtual")]
+
+
+async def test_a_user_is_told_with_how_old_everything_is(embedded_aws: str, make_finding: Make, investigate: Any) -> None:
+    """Ages count from when AWS was asked; a key made after the event is told from one that was there, or that the event made."""
+    iam = client("iam")
+    made = iam.create_user(UserName="eve")["User"]["CreateDate"]
+    iam.create_login_profile(UserName="eve", Password="Hunter2-hunter2")
+    created = iam.create_access_key(UserName="eve")["AccessKey"]["CreateDate"]
+    actor = Actor("IAMUser", name="eve", account=OWN)
+    for shift, after in ((-1, True), (0, False), (3600, False)):
+        time = (created + timedelta(seconds=shift)).isoformat()
+        fact = (await investigate(make_finding(actor=actor, eventTime=time)))["user"]
+        (key,) = fact.value["access_keys"]
+        assert (key["made_after_event"], key["idle_seconds"]) == (after, None)
+        asked_after = (fact.observed_at - made).total_seconds()
+        for age in (fact.value["age_seconds"], key["age_seconds"], fact.value["console_password"]["age_seconds"]):
+            assert 0 <= age <= asked_after + 2
+    nowhen = (await investigate(make_finding(actor=actor, eventTime=None)))["user"].value["access_keys"][0]
+    assert nowhen["made_after_event"] is None
 
 
 async def test_a_user_that_was_deleted_is_gone(embedded_aws: str, make_finding: Make, investigate: Any) -> None:

@@ -26,6 +26,7 @@ ANSWERS: dict[str, Any] = {
     "list_access_keys": {"AccessKeyMetadata": [{"AccessKeyId": "AKIA1", "Status": "Active"}]},
     "get_access_key_last_used": {"AccessKeyLastUsed": {"ServiceName": "N/A", "Region": "N/A"}},
     "get_login_profile": {"LoginProfile": {"PasswordResetRequired": False}},
+    "get_credential_report": {"Content": b"user,mfa_active\neve,false\n", "GeneratedTime": datetime(2026, 1, 2, 1, tzinfo=UTC)},
     "get_instance_profile": {"InstanceProfile": {"Roles": [], "CreateDate": datetime(2026, 1, 2, 3, 4, 9, tzinfo=UTC)}},
 }
 ATTACK = {
@@ -106,7 +107,18 @@ async def test_all_that_applies_is_answered_and_counted(learn: Any, metrics: Met
     """A user's delete of a profile: these facts, each asked for once also where two facts need it."""
     cloud = Cloud()
     facts = await learn(cloud)
-    assert set(facts) == {"user", "profile", "profile_live", "instances", "authorised", "documented", "replaced", "account"}
+    memory = {"profile", "profile_live", "instances"}
+    assert set(facts) == {
+        "identity",
+        "user",
+        "permissions",
+        "credential_report",
+        *memory,
+        "authorised",
+        "documented",
+        "replaced",
+        "account",
+    }
     assert cloud.asked.count("get_instance_profile") == store.recalls == 1
     assert facts["instances"].value["total"] == 2
     assert counted(metrics, "user", "known") == 1

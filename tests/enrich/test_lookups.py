@@ -12,8 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests.fakes import metrics, sample
 from worker.aws import AccountClosedError, Accounts
-from worker.enrich.answers import FAULT_SECONDS
-from worker.enrich.fact import Answer, Call
+from worker.enrich.fact import FAULT_SECONDS, Answer, Call
 from worker.enrich.lookups import AT_ONCE, Deadline, Lookups
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -381,3 +380,79 @@ async def test_an_account_that_is_slow_to_enter_holds_up_no_other() -> None:
     assert not any(answer.fault for answer in others)
     assert not any(one.done() for one in waiting)
     assert {answer.fault.kind for answer in await asyncio.gather(*waiting) if answer.fault is not None} == {"unreachable"}
+
+
+class Paged:
+    """A client whose one paginated operation answers with these pages, and counts those that were read."""
+
+    def __init__(self, *pages: Any) -> None:
+        self.pages, self.read = pages, 0
+
+    async def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
+        return self
+
+    def get_paginator(self, operation: str) -> Any:
+        return self
+
+    async def paginate(self, **params: Any) -> Any:
+        for page in self.pages:
+            self.read += 1
+            yield page
+
+
+async def test_lists_under_several_members_are_joined_and_bounded_together() -> None:
+    """Each by its own name; a member that a page lacks is empty; what is over the bound says so, and no further page is read."""
+    pages = ({"Users": [1, 2], "Groups": [3]}, {"Users": [4], "Roles": [9]}, {"Users": [5]})
+    whole = Call(None, "iam", "get_account_authorization_details", 30, gather=("Users", "Groups"))
+    answer = await ask(lookups(cast("Any", Paged(*pages))), whole)
+    assert answer.value == {"Users": [1, 2, 4, 5], "Groups": [3], "more": False}
+    paged = Paged(*pages)
+    answer = await ask(lookups(cast("Any", paged)), replace(whole, most=3))
+    assert (answer.value["more"], paged.read) == (True, 2)
+
+
+async def test_what_is_not_wanted_of_an_answer_is_not_kept() -> None:
+    """What `read` leaves out is in no answer and in no cache; a page is read before it is joined."""
+    token = "a session token"
+
+    async def told(operation: str, **_: Any) -> Any:
+        return {"Secret": token, "Id": 1}
+
+    asked = lookups(Accounts_(told))
+    question = Call(None, "sts", "anything", 30, read=lambda answer: {"Id": answer["Id"]})
+    assert (await ask(asked, question)).value == {"Id": 1}
+    assert token not in repr(list(asked._answers._good.values()))
+    pages = lookups(cast("Any", Paged({"Users": [{"Id": 1, "Secret": token}]})))
+    gathering = Call(None, "iam", "list_users", 30, gather="Users", read=lambda page: {"Users": [one["Id"] for one in page["Users"]]})
+    assert (await ask(pages, gathering)).value == {"Users": [1], "more": False}
+
+
+async def test_an_answer_that_cannot_be_read_is_a_fault() -> None:
+    """AWS may change; nobody falls over it."""
+    answer = await ask(lookups(Accounts_(at_once)), Call(None, "iam", "get_user", 30, read=lambda answer: answer["Surprise"]))
+    assert answer.fault is not None
+    assert answer.fault.code == "KeyError"
+
+
+async def test_a_failure_is_kept_as_long_as_its_call_says() -> None:
+    """A report in the making is asked for again within a second; other failures are not."""
+    accounts, clock = Accounts_(refusing("ReportInProgress")), Clock()
+    asked = lookups(accounts, clock)
+    for seconds, calls in ((0.5, 1), (1.0, 2)):
+        await ask(asked, Call(None, "iam", "get_credential_report", 600, fault_seconds=1.0))
+        clock.now += timedelta(seconds=seconds)
+        await ask(asked, Call(None, "iam", "get_credential_report", 600, fault_seconds=1.0))
+        assert len(accounts.calls) == calls
+
+
+async def test_an_answer_that_another_fact_of_the_same_finding_got_is_not_called_cached() -> None:
+    """Said after the finding was taken up; for a later finding it is from the cache."""
+    clock = Clock()
+    asked = lookups(Accounts_(at_once), clock)
+    taken_up = clock.now
+    clock.now += timedelta(seconds=1)
+    await ask(asked, call())
+    clock.now += timedelta(seconds=1)
+    deadline = Deadline(asyncio.get_running_loop().time() + 5, 5)
+    assert (await asked.ask(call(), deadline, None, taken_up)).cached is False
+    assert (await asked.ask(call(), deadline)).cached is True

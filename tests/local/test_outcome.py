@@ -44,7 +44,10 @@ def as_told() -> Outcome:
     """An outcome in which everything is as the story has it."""
     told = story().told
     attack = [finding(number, scene.event_id) for number, scene in enumerate(told.attack)]
-    attack[-1]["facts"] = {"instances": known({"instances": [{"id": "i-1", "region": "us-east-1", "state": "running"}]})}
+    attack[-1]["facts"] = {
+        "instances": known({"instances": [{"id": "i-1", "region": "us-east-1", "state": "running"}]}),
+        "permissions": known({"administrator": {"is": True, "because": "AdministratorAccess of user ci-legacy allows everything"}}),
+    }
     told_at = {"since": "2026-07-07T12:50:00Z", "until": "2026-07-07T13:00:00Z"}
     events = [{"id": scene.event_id, "name": "X", "account": None, "actor": None} for scene in (told.attack[0], told.deed)]
     steps = {**told_at, "events": events, "count": 2}
@@ -74,6 +77,7 @@ def test_nothing_is_missing_when_all_is_as_told():
         (lambda findings, tasks: findings.pop(0), "signs in without MFA"),
         (lambda findings, tasks: findings.append(findings[0]), "told more than once"),
         (lambda findings, tasks: findings[5]["facts"].clear(), "does not name instance web-1"),
+        (lambda findings, tasks: findings[5]["facts"].pop("permissions"), "is an administrator"),
         (lambda findings, tasks: findings[5]["circumstances"].append("authorised"), "harmless"),
         (lambda findings, tasks: findings[6]["facts"].pop("authorised"), "was authorised"),
         (lambda findings, tasks: findings[6]["facts"]["replaced"].update(status="unknown"), "was put back"),
@@ -170,6 +174,38 @@ def test_small_things_are_summed_up_unless_in_bad_company():
     assert "Worth a record (2)" in text
 
 
+def test_what_an_actor_can_do_and_who_is_behind_it_is_told_once():
+    """Password, devices, keys with their age, its power and the chain of its session, at its first appearance."""
+    key = {"id": "AKIA1", "status": "Active", "age_seconds": 90, "made_after_event": True}
+    facts = {
+        "user": known({"console_password": {"exists": True}, "mfa_devices": [], "access_keys": [key]}),
+        "permissions": known({"administrator": {"is": True, "because": "AdministratorAccess of user eve allows everything"}}),
+        "session": known({"chain": [{"type": "AssumedRole", "name": "ci", "session": "run"}, {"type": "IAMUser", "name": "eve"}]}),
+    }
+    facts["identity"] = known({"words": "role deploy, session run"})
+    text = " ".join(printed(Outcome([finding(1, "a", facts=facts), finding(1, "a", facts=facts)], [], 0, {}, 1.0)).split())
+    assert "role deploy, session run, from ? with ?" in text
+    assert "1 active access key (AKIA1: 1 min 30 s old, made after this)" in text
+    assert text.count("do everything: AdministratorAccess of user eve allows everything") == 1
+    assert text.count("AssumedRole ci (run) < IAMUser eve") == 1
+
+
+@pytest.mark.parametrize(
+    ("permissions", "said"),
+    [
+        ({"administrator": {"is": False}, "can_escalate": ["iam:PutUserPolicy"]}, "become an administrator by iam:PutUserPolicy"),
+        ({"administrator": {"is": False}, "can_escalate": []}, "not do everything"),
+        (
+            {"administrator": {"is": None, "because": "P could not be read"}, "can_escalate": []},
+            "do everything or not: P could not be read",
+        ),
+    ],
+)
+def test_the_power_of_an_actor_is_told_in_words(permissions, said):
+    """An administrator, one who could become one, none, and one nobody knows about."""
+    assert said in printed(Outcome([finding(1, "a", facts={"permissions": known(permissions)})], [], 0, {}, 1.0))
+
+
 def test_records_cannot_command_the_terminal():
     """What an attacker wrote is printed as text: no escape sequence, no markup, no new line."""
     assert plain("a\x1b[2Jb\nc\u202ed") == "a\ufffd[2Jb\ufffdc\ufffdd"
@@ -180,7 +216,13 @@ def test_records_cannot_command_the_terminal():
 
 
 @pytest.mark.parametrize(
-    "odd", [{}, {"rule": None, "facts": [], "event": None}, {"facts": {"user": known({"access_keys": [None], "mfa_devices": 3})}}]
+    "odd",
+    [
+        {},
+        {"rule": None, "facts": [], "event": None},
+        {"facts": {"user": known({"access_keys": [None], "mfa_devices": 3})}},
+        {"facts": {"permissions": known({"administrator": True, "can_escalate": 3}), "session": known({"chain": [None, {}]})}},
+    ],
 )
 def test_a_finding_with_anything_missing_is_printed(odd):
     """Whatever a finding lacks, the rest of the report is printed."""

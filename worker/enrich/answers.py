@@ -16,8 +16,6 @@ from worker.enrich.fact import Answer, Call
 MOST_ANSWERS = 4096
 MOST_ITEMS = 50_000
 """Entries of gathered lists, in all: some 100 MB of instances at the very most."""
-FAULT_SECONDS = 10.0
-"""How long a failure is taken for the answer: long enough to spare a throttled or unreachable account, short enough to notice a mended one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +62,13 @@ class Answers:
             self._faults.pop(key, None)
             self._forget(key)
             fresh = now + timedelta(seconds=call.lifetime_seconds)
-            items = len(answer.value.get(call.gather, ())) if call.gather is not None else 0
+            items = sum(len(answer.value.get(member, ())) for member in call.gathered)
             self._good[key] = _Kept(answer, fresh, fresh + timedelta(seconds=call.stand_in_seconds), items)
             self._items += items
             while len(self._good) > self._most_answers or (self._items > self._most_items and len(self._good) > 1):
                 self._forget(next(iter(self._good)))
         else:
-            until = now + timedelta(seconds=min(call.lifetime_seconds, FAULT_SECONDS))
+            until = now + timedelta(seconds=min(call.lifetime_seconds, call.fault_seconds))
             self._faults.pop(key, None)
             self._faults[key] = _Kept(answer, until, until, 0)
             if len(self._faults) > self._most_answers:

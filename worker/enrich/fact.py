@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from worker.aws import AwsFault
+from worker.enrich.crowd import Crowd
 from worker.model import Fact, FactSource, FactStatus, Finding
 from worker.settings import Settings
 from worker.state.store import Store
@@ -24,6 +25,9 @@ ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 IAM_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: no `*`, no `/`, so a name is safe in a filter."""
 
+FAULT_SECONDS = 10.0
+"""How long a failure is taken for the answer: long enough to spare a throttled or unreachable account, short enough to notice a mended one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -31,7 +35,9 @@ class Call:
 
     An answer may be given again for `lifetime_seconds`, to `standing` questions (which no watched event changes) also when it is from
     before the event. Where AWS fails, it may stand in for `stand_in_seconds` more, and from before the event, marked as stale; 0 where an old state
-    would mislead. With `gather`, every page is read and the lists under that member are joined, up to `most` entries.
+    would mislead. A failure is taken for the answer for `fault_seconds` at most. With `gather`, every page is read and the lists under that member, or
+    each of those members, are joined, up to `most` entries together. `read` makes of an answer, or of each page, what is kept of it: a pure
+    function, the same for all calls of an operation, that leaves out what is not wanted or must not be kept.
     """
 
     account: str | None
@@ -41,17 +47,24 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     region: str | None = None
     standing: bool = False
-    gather: str | None = None
+    gather: str | tuple[str, ...] | None = None
     most: int = 1000
     stand_in_seconds: float = 900.0
+    read: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    fault_seconds: float = FAULT_SECONDS
+
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """The members whose lists are joined."""
+        return () if self.gather is None else (self.gather,) if isinstance(self.gather, str) else self.gather
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What AWS said at `at`: the response without its metadata, or the fault. A gathered answer is `{member: [...], "more": bool}`.
 
-    `cached`: it was said before this question was asked. `stale` tells why an answer past its lifetime is given all the same: nothing newer was to
-    be had.
+    `cached`: it was said before this question was asked. `stale` tells why an answer past its lifetime is given all the same: nothing newer
+    was to be had.
     """
 
     at: datetime
@@ -68,7 +81,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a fact is learnt from. `ask` never raises; `fact` answers another fact of the same finding, learnt once for all who ask."""
+    """What a fact is learnt from. `ask` never raises; `fact` answers another fact of the same finding, learnt once for all who ask.
+
+    `crowd` remembers who was asked about for earlier findings.
+    """
 
     finding: Finding
     settings: Settings
@@ -76,6 +92,7 @@ class Case:
     clock: Callable[[], datetime]
     ask: Callable[[Call], Awaitable[Answer]]
     fact: Callable[[str], Awaitable[Fact | None]]
+    crowd: Crowd = field(default_factory=Crowd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,11 @@ class FactKind:
 def stamp(moment: Any) -> str | None:
     """A time as CloudTrail writes it (`2023-07-10T12:07:24Z`); None for anything that is no time."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if isinstance(moment, datetime) else None
+
+
+def seconds_since(moment: Any, at: datetime) -> int | None:
+    """How long ago a moment was, in whole seconds; 0 for one that a fast clock puts ahead, None for anything that is no time."""
+    return max(0, int((at - moment).total_seconds())) if isinstance(moment, datetime) else None
 
 
 def tags_of(tags: Any) -> dict[str, str]:

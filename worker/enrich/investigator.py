@@ -14,11 +14,16 @@ from datetime import datetime
 
 from worker.aws import Accounts, explain
 from worker.enrich.account import ACCOUNT_FACT
+from worker.enrich.credentials import CREDENTIAL_REPORT
+from worker.enrich.crowd import Crowd
 from worker.enrich.fact import Answer, Call, Case, FactKind
+from worker.enrich.identity import IDENTITY
 from worker.enrich.instances import INSTANCES
 from worker.enrich.lookups import PASSING, Deadline, Lookups
+from worker.enrich.permissions import PERMISSIONS, SUBJECT_PERMISSIONS
 from worker.enrich.profile import PROFILE, PROFILE_LIVE
 from worker.enrich.role import ROLE
+from worker.enrich.session import SESSION
 from worker.enrich.user import SUBJECT_USER, USER
 from worker.enrich.verdicts import AUTHORISED, DOCUMENTED, REPLACED
 from worker.model import EnrichedFinding, Fact, Finding
@@ -26,7 +31,23 @@ from worker.observe.metrics import Metrics
 from worker.settings import Settings
 from worker.state.store import Store
 
-KINDS = (USER, SUBJECT_USER, ROLE, PROFILE, PROFILE_LIVE, INSTANCES, AUTHORISED, DOCUMENTED, REPLACED, ACCOUNT_FACT)
+KINDS = (
+    IDENTITY,
+    USER,
+    SUBJECT_USER,
+    ROLE,
+    SESSION,
+    PERMISSIONS,
+    SUBJECT_PERMISSIONS,
+    CREDENTIAL_REPORT,
+    PROFILE,
+    PROFILE_LIVE,
+    INSTANCES,
+    AUTHORISED,
+    DOCUMENTED,
+    REPLACED,
+    ACCOUNT_FACT,
+)
 
 CALLS_SHARE = 0.9
 """Calls to AWS end at this share of the deadline, so that a fact can still tell the parts that did answer."""
@@ -41,18 +62,20 @@ class Investigator:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._crowd = Crowd()
 
     async def investigate(self, finding: Finding) -> EnrichedFinding:
         """Answer within `enrich_deadline_seconds`, whatever fails; raises nothing but cancellation."""
         begun, allowed = asyncio.get_running_loop().time(), self._settings.enrich_deadline_seconds
         calls, facts = Deadline(begun + CALLS_SHARE * allowed, allowed), Deadline(begun + allowed, allowed)
         learning: dict[str, asyncio.Task[Fact]] = {}
+        taken_up = self._clock()
 
         def case(lacking: list[str]) -> Case:
             """What a fact is learnt from; what was not to be had for a cause that passes is added to `lacking`."""
 
             async def ask(call: Call) -> Answer:
-                answer = await self._lookups.ask(call, calls, finding.record.time)
+                answer = await self._lookups.ask(call, calls, finding.record.time, taken_up)
                 if answer.stale is not None or (answer.fault is not None and answer.fault.kind in PASSING):
                     lacking.append(call.operation)
                 return answer
@@ -64,7 +87,7 @@ class Investigator:
                     lacking.append(name)
                 return other
 
-            return Case(finding, self._settings, self._store, self._clock, ask, fact)
+            return Case(finding, self._settings, self._store, self._clock, ask, fact, self._crowd)
 
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:

@@ -21,9 +21,9 @@ from weakref import WeakValueDictionary
 import orjson
 
 from worker.aws import AccountClosedError, Accounts, AwsFault, explain
-from worker.enrich.answers import FAULT_SECONDS, MOST_ANSWERS, Answers
+from worker.enrich.answers import MOST_ANSWERS, Answers
 from worker.enrich.call_budget import OTHERS, RATES, CallBudget
-from worker.enrich.fact import Answer, Call
+from worker.enrich.fact import FAULT_SECONDS, Answer, Call
 from worker.observe.calls import Calls
 
 L = TypeVar("L", asyncio.Lock, asyncio.Semaphore)
@@ -79,13 +79,16 @@ class Lookups:
         self._hands: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         metrics.count_closed(lambda: len(self._closed))
 
-    async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None) -> Answer:
+    async def ask(self, call: Call, deadline: Deadline, since: datetime | None = None, begun: datetime | None = None) -> Answer:
         """Answer a call by the deadline; past it, the answer is a fault, `throttled` or `unreachable`.
 
-        `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew.
+        `since` is the time of the event in question: an answer from before it is evidence of another state, and is asked for anew. `begun`
+        is when the finding in question was taken up (by default now): an answer from after it is this finding's own, whichever fact asked
+        first.
         """
-        key, asked_at = _key(call), self._clock()
-        answer = self._answers.fresh(key, call, since, asked_at)
+        key, now = _key(call), self._clock()
+        asked_at = begun or now
+        answer = self._answers.fresh(key, call, since, now)
         if answer is None:
             answer = await self._shared(key, call, deadline, since, asked_at)
         elif answer.at < asked_at:
@@ -166,16 +169,18 @@ class Lookups:
         if call.gather is None:
             method = getattr(client, call.operation)
             answer = await self._called(asking, lambda: method(**call.params))
-            return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
-        found: list[Any] = []
+            return _read(call, {name: value for name, value in answer.items() if name != "ResponseMetadata"})
+        found: dict[str, list[Any]] = {member: [] for member in call.gathered}
         pages = aiter(client.get_paginator(call.operation).paginate(**call.params))
         try:
-            while len(found) <= call.most:
-                page = await self._called(asking, lambda: anext(pages))
-                found.extend(page.get(call.gather, ()))
+            while sum(map(len, found.values())) <= call.most:
+                page = _read(call, await self._called(asking, lambda: anext(pages)))
+                for member, entries in found.items():
+                    entries.extend(page.get(member, ()))
         except StopAsyncIteration:
             asking.budget.give_back()
-        return {call.gather: found[: call.most], "more": len(found) > call.most}
+        more = sum(map(len, found.values())) > call.most
+        return {**{member: entries[: call.most] for member, entries in found.items()}, "more": more}
 
     async def _called(self, asking: _Asking, made: Callable[[], Awaitable[Any]]) -> Any:
         """One call within the budget, which learns from how it went."""
@@ -242,6 +247,10 @@ async def _holding(locks: WeakValueDictionary[str, L], name: str, make: Callable
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _read(call: Call, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    return answer if call.read is None else call.read(answer)
 
 
 def _key(call: Call) -> str:

@@ -21,12 +21,21 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/using-service-linked-roles.html
 """
 
 
-async def _learn(case: Case) -> Fact:
-    actor = case.finding.actor
+def acting_role(finding: Finding) -> tuple[str, str] | None:
+    """The account and name of the role behind the session that made the call, if it was one and may be asked about."""
+    actor = finding.actor
     name = (actor.issuer_arn or "").rpartition("/")[2] or actor.name or ""
-    if actor.account is None or not ACCOUNT.fullmatch(actor.account) or not IAM_NAME.fullmatch(name):
+    if actor.type != "AssumedRole" or actor.account is None or not ACCOUNT.fullmatch(actor.account) or not IAM_NAME.fullmatch(name):
+        return None
+    return actor.account, name
+
+
+async def _learn(case: Case) -> Fact:
+    named = acting_role(case.finding)
+    if named is None:
         return ROLE.unknown(case.clock(), "the session's issuer names no role, or no account")
-    answer = await case.ask(Call(actor.account, "iam", "get_role", LIFETIME_SECONDS, {"RoleName": name}))
+    account, name = named
+    answer = await case.ask(Call(account, "iam", "get_role", LIFETIME_SECONDS, {"RoleName": name}))
     if answer.gone:
         return ROLE.gone(answer)
     if answer.fault is not None:
@@ -35,7 +44,7 @@ async def _learn(case: Case) -> Fact:
     last = role.get("RoleLastUsed", {})
     value = {
         "name": name,
-        "account": actor.account,
+        "account": account,
         "arn": role.get("Arn"),
         "path": role.get("Path"),
         "created": stamp(role.get("CreateDate")),

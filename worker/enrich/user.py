@@ -1,18 +1,19 @@
 """The facts `user` and `subject_user`: what an IAM user can do at this moment: sign in, with which devices, with which access keys.
 
 `user` is whoever made the call; `subject_user` is the user it was done to, or the owner of the access key it was done to. Both have the
-value documented in docs/facts.md. A part that AWS would not tell is None and named under `unknown`; an empty list means none there.
-No call made here answers with a secret. Source: https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile,
-ListMFADevices, ListAccessKeys, GetAccessKeyLastUsed).
+value documented in docs/facts.md. A part that AWS would not tell is None and named under `unknown`; an empty list means none there. Ages
+are in seconds, as of when AWS was asked. No call made here answers with a secret. Source:
+https://docs.aws.amazon.com/IAM/latest/APIReference/ (GetUser, GetLoginProfile, ListMFADevices, ListAccessKeys, GetAccessKeyLastUsed).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from worker.enrich.fact import ACCOUNT, IAM_NAME, Answer, Call, Case, FactKind, missing, stamp, tags_of
+from worker.enrich.fact import ACCOUNT, IAM_NAME, Answer, Call, Case, FactKind, missing, seconds_since, stamp, tags_of
 from worker.model import Fact, FactSource, Finding
 from worker.settings import Settings
 
@@ -22,12 +23,14 @@ Named = tuple[str, str]
 """An account and a user's name."""
 
 
-def _actor(finding: Finding) -> Named | None:
+def acting_user(finding: Finding) -> Named | None:
+    """The IAM user who made the call, if it was one and may be asked about."""
     actor = finding.actor
     return _named(actor.account, actor.name) if actor.type == "IAMUser" else None
 
 
-def _subject(finding: Finding) -> Named | None:
+def user_in_question(finding: Finding) -> Named | None:
+    """The IAM user it was done to, or the owner of the access key it was done to, if there is one and it may be asked about."""
     subject = finding.subject
     name = {"user": subject.name, "access-key": subject.owner}.get(subject.type)
     return _named(finding.record.account, name)
@@ -66,8 +69,8 @@ async def _learn(kind: FactKind, case: Case, named: Named | None) -> Fact:
         "name": name,
         "account": account,
         **_identity(user),
-        "console_password": None if "console_password" in unknown else _password(password),
-        "mfa_devices": None if "mfa_devices" in unknown else [_device(device) for device in devices.value["MFADevices"]],
+        "console_password": None if "console_password" in unknown else _password(password, user),
+        "mfa_devices": None if "mfa_devices" in unknown else [_device(device, devices.at) for device in devices.value["MFADevices"]],
         "access_keys": None if "access_keys" in unknown else await _keys(case, account, keys, unknown),
         "unknown": unknown,
     }
@@ -80,26 +83,34 @@ def _identity(answer: Answer) -> dict[str, Any]:
         "arn": user.get("Arn"),
         "path": user.get("Path"),
         "created": stamp(user.get("CreateDate")),
+        "age_seconds": seconds_since(user.get("CreateDate"), answer.at),
         "password_last_used": stamp(user.get("PasswordLastUsed")),
         "permissions_boundary": user.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
         "tags": tags_of(user.get("Tags")) if user else None,
     }
 
 
-def _password(answer: Answer) -> dict[str, Any]:
-    """NoSuchEntity is the answer for a user without a password."""
+def _password(answer: Answer, user: Answer) -> dict[str, Any]:
+    """NoSuchEntity is the answer for a user without a password. When it was last used stands with the user."""
     profile = answer.value.get("LoginProfile")
     if profile is None:
-        return {"exists": False, "created": None, "reset_required": None}
-    return {"exists": True, "created": stamp(profile.get("CreateDate")), "reset_required": bool(profile.get("PasswordResetRequired"))}
+        return {"exists": False, "created": None, "age_seconds": None, "idle_seconds": None, "reset_required": None}
+    return {
+        "exists": True,
+        "created": stamp(profile.get("CreateDate")),
+        "age_seconds": seconds_since(profile.get("CreateDate"), answer.at),
+        "idle_seconds": seconds_since(user.value.get("User", {}).get("PasswordLastUsed"), user.at),
+        "reset_required": bool(profile.get("PasswordResetRequired")),
+    }
 
 
-def _device(device: Mapping[str, Any]) -> dict[str, Any]:
+def _device(device: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     """The kind stands in the serial number, which is an ARN for all but hardware tokens."""
     serial = str(device.get("SerialNumber"))
     kinds = ((":mfa/", "virtual"), (":u2f/", "passkey"), (":sms-mfa/", "sms"))
     kind = next((kind for mark, kind in kinds if mark in serial), "hardware")
-    return {"serial": serial, "kind": kind, "enabled_since": stamp(device.get("EnableDate"))}
+    since = device.get("EnableDate")
+    return {"serial": serial, "kind": kind, "enabled_since": stamp(since), "age_seconds": seconds_since(since, at)}
 
 
 async def _keys(case: Case, account: str, listed: Answer, unknown: dict[str, str]) -> list[dict[str, Any]]:
@@ -110,38 +121,43 @@ async def _keys(case: Case, account: str, listed: Answer, unknown: dict[str, str
     for key, use in zip(keys, uses, strict=True):
         if use.fault is not None:
             unknown[f"access_keys {key['AccessKeyId']} last_used"] = use.fault.text
-    return [_key(key, use) for key, use in zip(keys, uses, strict=True)]
+    return [_key(key, use, listed.at, case.finding.record.time) for key, use in zip(keys, uses, strict=True)]
 
 
-def _key(key: Mapping[str, Any], use: Answer) -> dict[str, Any]:
-    """A key that was never used has no LastUsedDate, and `N/A` for the rest."""
+def _key(key: Mapping[str, Any], use: Answer, at: datetime, event_time: datetime | None) -> dict[str, Any]:
+    """A key that was never used has no LastUsedDate, and `N/A` for the rest. One that the event itself made is not made after it."""
     last = use.value.get("AccessKeyLastUsed", {})
-    used = stamp(last.get("LastUsedDate"))
+    used, created = stamp(last.get("LastUsedDate")), key.get("CreateDate")
     return {
         "id": key["AccessKeyId"],
         "status": key.get("Status"),
-        "created": stamp(key.get("CreateDate")),
+        "created": stamp(created),
+        "age_seconds": seconds_since(created, at),
+        "made_after_event": created > event_time if isinstance(created, datetime) and event_time is not None else None,
         "last_used": used,
+        "idle_seconds": seconds_since(last.get("LastUsedDate"), use.at),
         "last_used_service": last.get("ServiceName") if used else None,
         "last_used_region": last.get("Region") if used else None,
     }
 
 
-def _is_actor(finding: Finding, _: Settings) -> bool:
+def by_a_user(finding: Finding, _: Settings) -> bool:
+    """Whether an IAM user made the call."""
     return finding.actor.type == "IAMUser"
 
 
-def _is_subject(finding: Finding, _: Settings) -> bool:
+def to_a_user(finding: Finding, _: Settings) -> bool:
+    """Whether it was done to an IAM user or an access key."""
     return finding.subject.type in ("user", "access-key")
 
 
 async def _learn_actor(case: Case) -> Fact:
-    return await _learn(USER, case, _actor(case.finding))
+    return await _learn(USER, case, acting_user(case.finding))
 
 
 async def _learn_subject(case: Case) -> Fact:
-    return await _learn(SUBJECT_USER, case, _subject(case.finding))
+    return await _learn(SUBJECT_USER, case, user_in_question(case.finding))
 
 
-USER = FactKind("user", FactSource.LIVE, _is_actor, _learn_actor)
-SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, _is_subject, _learn_subject)
+USER = FactKind("user", FactSource.LIVE, by_a_user, _learn_actor)
+SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, to_a_user, _learn_subject)

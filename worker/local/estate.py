@@ -22,6 +22,7 @@ from worker.local.story import (
     FLEET_TAGS,
     OUT_OF_REACH,
     USER,
+    USER_POLICY,
     WEB_ACCOUNT,
     Cast,
     Instance,
@@ -69,6 +70,7 @@ async def _settle_web(cloud: Cloud) -> dict[str, Any]:
         user = (await iam.create_user(UserName=USER, Tags=_tag_list({"Owner": "nobody since 2023"})))["User"]
         await iam.create_login_profile(UserName=USER, Password="Spring2023!", PasswordResetRequired=False)  # noqa: S106  # as bad as in life
         await iam.create_access_key(UserName=USER)
+        await iam.attach_user_policy(UserName=USER, PolicyArn=f"arn:aws:iam::aws:policy/{USER_POLICY}")
         role_id = await _make_role(iam, FLEET, {"Service": "ec2.amazonaws.com"})
         profile_id = await _make_profile(iam, FLEET, FLEET_PATH, FLEET_TAGS)
         await _make_role(iam, OUT_OF_REACH, {"Service": "ec2.amazonaws.com"})

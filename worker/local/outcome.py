@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker.local.story import BATCH, FLEET, Story
+from worker.local.story import BATCH, FLEET, USER, Story
 
 Json = Mapping[str, Any]
 
@@ -106,6 +106,8 @@ def _about_deed(outcome: Outcome, story: Story) -> list[str]:
         lost.append(f"no task on the task queue restores {FLEET}")
     if not any(get(task, "params", "role") == FLEET for task in tasks):
         lost.append(f"no task knows that {FLEET} held the role {FLEET}")
+    if not any(get(fact(finding, "permissions"), "administrator", "is") is True for finding in found):
+        lost.append(f"no finding knows that {USER} is an administrator")
     if any(explained(finding) for finding in found):
         lost.append("the attacker's deed was taken for a harmless one")
     return lost

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from worker.local.outcome import Json, Outcome, explained, fact, get, instances
 from worker.model import Level
-from worker.printing import together
+from worker.printing import duration, opened_by, power, together
 
 STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "bold yellow", "low": "cyan", "informational": "dim"}
 WORTH_A_BLOCK = Level.MEDIUM
@@ -108,9 +108,12 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
         yield "together", together(finding["correlation"])
     yield "who", _who(finding)
     actor = get(finding, "actor", "arn")
-    state = _user_state(fact(finding, "user"))
+    state = "; ".join(filter(None, (_user_state(fact(finding, "user")), _power(fact(finding, "permissions")))))
     if state and actor not in seen:
         yield "who can", state
+    behind = opened_by(finding)
+    if behind and actor not in seen:
+        yield "behind", behind
     seen.add(actor)
     yield "why", _why(finding)
     used = sorted(instances(finding), key=lambda one: str(one.get("name")))
@@ -135,14 +138,8 @@ def _what(finding: Json) -> str:
 
 def _who(finding: Json) -> str:
     actor = finding.get("actor") or {}
-    told = actor.get("mfa")
-    # A role's session is seldom made with MFA, and its absence says nothing.
-    mfa = ", with MFA" if told else ", without MFA" if told is False and actor.get("type") != "AssumedRole" else ""
-    session = f", session {plain(actor.get('session'))}" if actor.get("session") else ""
-    return (
-        f"{plain(actor.get('type'))} {plain(actor.get('name'))}{session}{mfa}, from {plain(actor.get('source_ip'))} "
-        f"with {_agent(actor.get('user_agent'))}"
-    )
+    words = get(fact(finding, "identity"), "words") or f"{plain(actor.get('type'))} {plain(actor.get('name'))}"
+    return f"{plain(words)}, from {plain(actor.get('source_ip'))} with {_agent(actor.get('user_agent'))}"
 
 
 def _agent(agent: Any) -> str:
@@ -163,11 +160,30 @@ def _user_state(user: Any) -> str:
         parts.append(f"{len(devices) or 'no'} MFA device{'' if len(devices) == 1 else 's'}")
     keys = user.get("access_keys")
     if isinstance(keys, list):
-        active = [plain(get(key, "id")) for key in keys if get(key, "status") == "Active"]
+        active = [_access_key(key) for key in keys if get(key, "status") == "Active"]
         parts.append(
-            f"{len(active)} active access key{'' if len(active) == 1 else 's'} ({', '.join(active)})" if active else "no active access key"
+            f"{len(active)} active access key{'' if len(active) == 1 else 's'} ({' and '.join(active)})"
+            if active
+            else "no active access key"
         )
     return "; ".join(parts)
+
+
+def _access_key(key: Any) -> str:
+    age = get(key, "age_seconds")
+    made = f": {duration(age)} old" if isinstance(age, int) else ""
+    return f"{plain(get(key, 'id'))}{made}{', made after this' if get(key, 'made_after_event') else ''}"
+
+
+def _power(permissions: Any) -> str:
+    """What it can do by its policies, as far as being an administrator goes, and by which."""
+    if not isinstance(permissions, Mapping):
+        return ""
+    administrator = permissions.get("administrator")
+    because = plain(get(administrator, "because"))
+    if get(administrator, "is") is True:
+        return f"do everything: {because}"
+    return power(permissions) or ("not do everything" if get(administrator, "is") is False else f"do everything or not: {because}")
 
 
 def _why(finding: Json) -> str:

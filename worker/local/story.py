@@ -4,7 +4,7 @@ In go a seed, the moment it is told and the cast (the ids that AWS gave to the p
 CloudTrail would have put into S3, in two parts, and the ids of the events that matter. Pure: the same input gives the same bytes.
 
 Three weeks ago a fleet's instance profile is set up in one account, and a batch system's in another. Today somebody signs in without MFA
-as a CI user that nobody remembered, makes an access key, is refused at one profile, and takes the fleet's role and profile away. In the
+as a CI user that nobody remembered and that may do everything, makes an access key, is refused at one profile, and takes the fleet's role and profile away. In the
 other account a Terraform apply replaces the batch profile under a change number. To add a scene, write its records and name it in `told`.
 """
 
@@ -23,6 +23,8 @@ WEB_ACCOUNT = "111122223333"
 BATCH_ACCOUNT = "444455556666"
 
 USER = "ci-legacy"
+USER_POLICY = "AdministratorAccess"
+"""What nobody took the trouble to narrow down, as in life."""
 FLEET = "web-fleet"
 """The name of the fleet's role and of its instance profile, as the EC2 console would name them."""
 FLEET_PATH = "/fleet/"
