@@ -104,7 +104,8 @@ async def test_all_that_applies_is_answered_and_counted(learn: Any, metrics: Met
     """A user's delete of a profile: these facts, each asked for once also where two facts need it."""
     cloud = Cloud()
     facts = await learn(cloud)
-    assert set(facts) == {"user", "profile", "profile_live", "instances", "authorised", "documented", "replaced", "account"}
+    told = {"user", "profile", "profile_live", "instances", "authorised", "documented", "replaced", "account", "dependents", "impact"}
+    assert set(facts) == told
     assert cloud.asked.count("get_instance_profile") == store.recalls == 1
     assert facts["instances"].value["total"] == 2
     assert counted(metrics, "user", "known") == 1

@@ -12,7 +12,9 @@ from datetime import datetime
 
 from worker.aws import Accounts, explain
 from worker.enrich.account import ACCOUNT_FACT
+from worker.enrich.dependents import DEPENDENTS
 from worker.enrich.fact import Answer, Call, Case, FactKind
+from worker.enrich.impact import IMPACT
 from worker.enrich.instances import INSTANCES
 from worker.enrich.lookups import Deadline, Lookups
 from worker.enrich.profile import PROFILE, PROFILE_LIVE
@@ -24,7 +26,8 @@ from worker.observe.metrics import Metrics
 from worker.settings import Settings
 from worker.state.store import Store
 
-KINDS = (USER, SUBJECT_USER, ROLE, PROFILE, PROFILE_LIVE, INSTANCES, AUTHORISED, DOCUMENTED, REPLACED, ACCOUNT_FACT)
+KINDS = (USER, SUBJECT_USER, ROLE, PROFILE, PROFILE_LIVE, INSTANCES, AUTHORISED, DOCUMENTED, REPLACED, ACCOUNT_FACT, DEPENDENTS, IMPACT)
+"""In the order in which they begin to ask: what asks most stands last."""
 
 CALLS_SHARE = 0.9
 """Calls to AWS end at this share of the deadline, so that a fact can still tell the parts that did answer."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import FilteringBoundLogger
 
-from worker.model import EnrichedFinding, Fact, FactStatus, Task, Withheld
+from worker.model import BANDS, EnrichedFinding, Fact, FactStatus, Task, Withheld
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
@@ -34,7 +34,7 @@ class Fault(Protocol):
 class Metrics:
     """Counts and logs. One instance a process, handed to whoever has something to say."""
 
-    def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:
+    def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:  # noqa: PLR0915  # a statement a series
         self.registry = registry
         self.log = log
 
@@ -96,6 +96,11 @@ class Metrics:
             "outcome",
         )
         self._findings = counter("findings", "Findings dispatched, by the level that their facts leave them.", "rule", "level")
+        self._impact = counter(
+            "findings_impact",
+            "Findings dispatched about an instance profile, by how many running instances depend on it; unknown where that is not known.",
+            "band",
+        )
         self._duplicates = counter("findings_duplicate", "Findings seen before and not dispatched again.")
         self._facts = counter("facts", "Facts by outcome: known, gone or unknown.", "fact", "outcome")
         self._fact_seconds = histogram("fact_seconds", "Time to learn a fact.", SECONDS, "fact")
@@ -250,10 +255,13 @@ class Metrics:
 
     def finding(self, found: EnrichedFinding, at: datetime) -> None:
         finding = found.finding
-        lowered = (
+        changed = (
             {} if found.level is finding.rule.level else {"rule_level": finding.rule.level.value, "circumstances": found.circumstances}
         )
         self._findings.labels(finding.rule.id, found.level.value).inc()
+        if "impact" in found.facts:
+            band = (found.value("impact") or {}).get("band")
+            self._impact.labels(band if band in BANDS else "unknown").inc()
         if finding.record.time is not None:
             self._lag.observe(max(0.0, (at - finding.record.time).total_seconds()))
         self.log.info(
@@ -261,7 +269,7 @@ class Metrics:
             finding_id=finding.id,
             rule=finding.rule.id,
             severity=found.level.value,
-            **lowered,
+            **changed,
             event_name=finding.record.name,
             actor=finding.actor.arn,
             subject=finding.subject.name,
