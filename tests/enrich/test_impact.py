@@ -164,7 +164,7 @@ USES = st.none() | st.builds(
     REASONS,
 )
 LAUNCHES = st.none() | st.builds(
-    lambda kinds, reason: dependents(*kinds, reason=reason), st.lists(st.sampled_from(KINDS), max_size=5), REASONS
+    lambda kinds, reason: dependents(*kinds, reason=reason), st.lists(st.sampled_from(list(KINDS)), max_size=5), REASONS
 )
 
 

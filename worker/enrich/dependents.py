@@ -202,7 +202,8 @@ async def _learn(case: Case) -> Fact:
     if not answers:
         return DEPENDENTS.unknown(case.clock(), _reason(unknown) or "no region to ask")
     found = [one for region in regions for one in region.found]
-    found.sort(key=lambda one: (KINDS.index(one["kind"]), one["region"], one["name"]))
+    order = list(KINDS)
+    found.sort(key=lambda one: (order.index(one["kind"]), one["region"], one["name"]))
     value = {
         "total": len(found),
         "launching": sum(one["kind"] in LAUNCHING for one in found),

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.enrich.fact import Case, FactKind
+from worker.enrich.launchers import KINDS, LAUNCHING
 from worker.enrich.profile import about_profile
 from worker.model import BANDS, Fact, FactSource, FactStatus
 
@@ -23,15 +24,6 @@ STATES = ("running", "pending", "stopping", "stopped")
 WIDE = frozenset(BANDS[2:])
 MOST_WORDS = 20
 """Sentences of evidence; how many more there are is told."""
-
-KIND_WORDS = {
-    "auto-scaling-group": "Auto Scaling group",
-    "eks-node-group": "EKS node group",
-    "beanstalk-environment": "Beanstalk environment",
-    "batch-compute-environment": "Batch compute environment",
-    "launch-template": "launch template",
-    "launch-configuration": "launch configuration",
-}
 
 
 def band_of(running: int) -> str:
@@ -110,8 +102,8 @@ def _of_launches(launches: Mapping[str, Any] | None) -> Iterator[str]:
     for one in launches["dependents"] if launches is not None else ():
         size = f", {one['desired']} instances wanted" if one["desired"] is not None else ""
         part = "some launches with it" if one["partly"] else "launches with it"
-        verb = "names it" if one["kind"] in ("launch-template", "launch-configuration") else part
-        yield f"{KIND_WORDS[one['kind']]} {one['name']} in {one['region']} {verb} ({one['through']}{size})"
+        verb = part if one["kind"] in LAUNCHING else "names it"
+        yield f"{KINDS[one['kind']]} {one['name']} in {one['region']} {verb} ({one['through']}{size})"
     if launches is not None and launches["total"] > len(launches["dependents"]):
         yield f"{launches['total']} dependents in all"
 

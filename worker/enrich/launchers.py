@@ -23,8 +23,15 @@ from worker.enrich.instances import environment_of
 
 GROUP, NODES, ENVIRONMENT = "auto-scaling-group", "eks-node-group", "beanstalk-environment"
 BATCH, TEMPLATE, CONFIGURATION = "batch-compute-environment", "launch-template", "launch-configuration"
-KINDS = (GROUP, NODES, ENVIRONMENT, BATCH, TEMPLATE, CONFIGURATION)
-"""In the order in which they are listed: first what launches by itself."""
+KINDS = {
+    GROUP: "Auto Scaling group",
+    NODES: "EKS node group",
+    ENVIRONMENT: "Beanstalk environment",
+    BATCH: "Batch compute environment",
+    TEMPLATE: "launch template",
+    CONFIGURATION: "launch configuration",
+}
+"""What people call them, in the order in which they are listed: first what launches by itself."""
 LAUNCHING = frozenset({GROUP, NODES, ENVIRONMENT, BATCH})
 """What launches by itself; a template or launch configuration waits for somebody to launch from it."""
 

@@ -24,7 +24,7 @@ BATCH_ACCOUNT = "444455556666"
 
 USER = "ci-legacy"
 FLEET = "web-fleet"
-"""The name of the fleet's role and of its instance profile, as the EC2 console would name them."""
+"""The name of the fleet's role and of its instance profile, as the EC2 console would name them, and of its launch template and Auto Scaling group."""
 FLEET_PATH = "/fleet/"
 FLEET_TAGS = {"Environment": "production", "Owner": "team-web", "CostCenter": "4711"}
 OUT_OF_REACH = "payments-api"
