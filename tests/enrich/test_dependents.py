@@ -136,19 +136,25 @@ def moto_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Borrowed]:
         yield Borrowed(lambda service, region: boto3.client(service, region_name=region or "us-east-1"))  # type: ignore[call-overload]
 
 
-async def learnt(finding: Finding, accounts: Any, *, seconds: float = 30.0, regions: tuple[str, ...] = ("us-east-1",)) -> Fact:
-    """The fact alone, asked of some accounts."""
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
-
-    lookups, until = Lookups(cast("Accounts", accounts), clock), Deadline(asyncio.get_running_loop().time() + seconds, seconds)
+async def learnt(
+    finding: Finding, accounts: Any, *, seconds: float = 60.0, regions: tuple[str, ...] = ("us-east-1",), lookups: Lookups | None = None
+) -> Fact:
+    """The fact alone, asked of some accounts, or of lookups that have their answers already."""
+    asked, until = lookups or looking(accounts), Deadline(asyncio.get_running_loop().time() + seconds, seconds)
 
     async def fact(_: str) -> Fact | None:
         raise AssertionError("it needs no other fact")
 
-    case = Case(finding, Settings(regions=regions), None, clock, lambda call: lookups.ask(call, until, finding.record.time), fact)  # type: ignore[arg-type]
+    case = Case(finding, Settings(regions=regions), None, now, lambda call: asked.ask(call, until, finding.record.time), fact)  # type: ignore[arg-type]
     return await DEPENDENTS.learn(case)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def looking(accounts: Any) -> Lookups:
+    return Lookups(cast("Accounts", accounts), now)
 
 
 def about_web(make_finding: Make, account: str = MOTO) -> Finding:
@@ -205,22 +211,12 @@ async def test_pages_are_read_to_the_end_and_a_storm_asks_once(moto_aws: Borrowe
     web = template(client("ec2"), "web", {"Name": "web"})
     for number in range(130):
         group(client("autoscaling"), f"fleet-{number}", LaunchTemplate={"LaunchTemplateId": web})
-    lookups = Lookups(cast("Accounts", moto_aws), lambda: datetime.now(UTC))
-
-    until = Deadline(asyncio.get_running_loop().time() + 60, 60)
-
-    async def learn(name: str) -> Fact:
-        finding = make_finding(subject=Subject("instance-profile", name), recipientAccountId=MOTO)
-        ask = lambda call: lookups.ask(call, until, finding.record.time)  # noqa: E731
-        return await DEPENDENTS.learn(
-            Case(finding, Settings(regions=("us-east-1",)), None, lambda: datetime.now(UTC), ask, None)  # type: ignore[arg-type]
-        )
-
-    fact = await learn("web")
+    lookups = looking(moto_aws)
+    fact = await learnt(about_web(make_finding), moto_aws, lookups=lookups)
     assert fact.value["by_kind"] == {"auto-scaling-group": 130, "launch-template": 1}
     assert (fact.value["total"], len(fact.value["dependents"])) == (131, 100)
     asked = list(moto_aws.asked)
-    second = await learn("other")
+    second = await learnt(make_finding(subject=Subject("instance-profile", "other"), recipientAccountId=MOTO), moto_aws, lookups=lookups)
     assert (second.value["total"], second.source) == (0, FactSource.CACHE)
     assert moto_aws.asked == asked
 
