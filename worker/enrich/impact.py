@@ -60,10 +60,10 @@ def judge_impact(instances: Fact | None, dependents: Fact | None, remembered: Fa
         "wide": band in WIDE,
         "evidence": _bounded([*_of_instances(use), *_of_launches(launches)]),
     }
-    told_by = [remembered if use is not None and use.remembered else instances if use is not None else None, dependents]
+    told_by = [remembered if use is not None and use.remembered else instances, dependents]
     facts = [fact for fact in told_by if fact is not None and fact.status is FactStatus.KNOWN]
-    sources = {fact.source for fact in facts}
-    source = next(one for one in (FactSource.MEMORY, FactSource.CACHE, FactSource.LIVE) if one in sources)
+    # What is oldest is least like now, and that is the part to be told of.
+    source = min(facts, key=lambda fact: fact.observed_at).source
     reason = None if complete else _missing(instances, dependents)
     return IMPACT.known(value, min(fact.observed_at for fact in facts), source=source, reason=reason)
 
@@ -73,7 +73,7 @@ def _use(instances: Fact | None, remembered: Fact | None) -> _Use | None:
     told = _value(instances)
     if told is not None and instances is not None:
         return _Use(Counter(told["by_state"]), told["instances"], whole=instances.reason is None)
-    # A member that a memory without it lacks; what the log saw start may have stopped since, unseen.
+    # Not every memory has the member. What it saw start may have stopped since, unseen.
     seen = (_value(remembered) or {}).get("instances")
     if not isinstance(seen, Sequence) or isinstance(seen, str) or not seen:
         return None
