@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -199,7 +200,7 @@ def test_rules_show_tells_all_of_a_rule(rules, capsys, called):
     out = capsys.readouterr().out
     told = {line[2:17].strip(): line[18:] for line in out.splitlines() if line[:2] == "  " != line[2:4]}
     assert out.splitlines()[0] == "Key made"
-    assert told["level"] == "high, low when authorised"
+    assert (told["level"], told["when authorised"], told["when dry-run"]) == ("high", "low", "info")
     assert told["file"].endswith("keys.yml:1")
     assert told["description"] == "Somebody made a key."
     assert told["reference"] == "https://example.com/keys"
@@ -213,6 +214,31 @@ def test_rules_show_tells_all_of_a_rule(rules, capsys, called):
     assert "over (every rule, account 111122223333, 2019-01-01 00:00 to 2020-01-02 00:00 UTC, expired): long ago" in out
     assert "later" not in out
     assert "\n    NOT\n      ops: userIdentity.userName = any of ops-1, ops-2\n" in out
+
+
+def test_rules_show_tells_the_levels_in_force(rules, capsys, monkeypatch):
+    """The table as a worker has it: author's rows, the house's with their place, and none that nobody gave."""
+    own = Path(rules) / "ours.yml"
+    own.write_text("levels:\n  key_made: {wide: critical, authorised: medium}\n")
+    monkeypatch.setenv("TRAILMEND_RULES_DIR", rules)
+    for folder in ([rules], []):
+        assert cli.main(["rules", "show", "key_made", *folder]) == 0
+        told = [line.split(None, 2) for line in capsys.readouterr().out.splitlines() if line.startswith("  when ")]
+        assert told == [
+            ["when", "authorised", f"medium, by {own}:2"],
+            ["when", "dry-run", "info"],
+            ["when", "wide", f"critical, by {own}:2"],
+        ]
+
+
+def test_rules_show_without_a_folder_shows_those_in_force(rules, capsys, monkeypatch):
+    """The shipped ones and those of the settings, as `run` would have them."""
+    monkeypatch.setenv("TRAILMEND_RULES_DIR", rules)
+    for called in ("Instance profile deleted", "Odd agent"):
+        assert cli.main(["rules", "show", called]) == 0
+    monkeypatch.setenv("TRAILMEND_SHIPPED_RULES", "no")
+    assert cli.main(["rules", "show", "Instance profile deleted"]) == 2
+    capsys.readouterr()
 
 
 def test_rules_show_tells_all_of_a_correlation(rules, capsys):

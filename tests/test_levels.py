@@ -9,13 +9,16 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fakes import NOON
 from tests.occurrences import ACCOUNT, STORM, deletion, finding, together
 from worker import cli
-from worker.model import CIRCUMSTANCES, EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Record, Rule
+from worker.model import CIRCUMSTANCES, WORSE, EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Record, Rule
 
-BACK = {"replaced": True, "same_role": True, "same_principal": True}
+BACK = {"replaced": True, "same_role": True, "same_principal": True, "in_grace": True}
+WIDE, UNUSED = {"wide": True, "unused": False}, {"wide": False, "unused": True}
 
 
 def found(of: Finding, **facts: Any) -> EnrichedFinding:
@@ -57,10 +60,28 @@ def unknown(name: str) -> Fact:
         ({"replaced": Level.LOW}, {"replaced": BACK | {"same_role": None}}, Level.HIGH),
         ({"replaced": Level.LOW}, {"replaced": BACK | {"same_principal": False}}, Level.HIGH),
         ({"replaced": Level.LOW}, {"replaced": BACK | {"same_principal": None}}, Level.LOW),
+        ({"replaced": Level.LOW}, {"replaced": BACK | {"in_grace": False}}, Level.HIGH),
+        ({"unused": Level.MEDIUM}, {"impact": UNUSED}, Level.MEDIUM),
+        ({"unused": Level.MEDIUM}, {"impact": WIDE}, Level.HIGH),
+        ({"unused": Level.MEDIUM}, {"impact": unknown("impact")}, Level.HIGH),
+        ({"unused": Level.CRITICAL}, {"impact": UNUSED}, Level.HIGH),
+        ({"unused": Level.MEDIUM, "authorised": Level.LOW}, {"impact": UNUSED, "authorised": {"authorised": True}}, Level.LOW),
+        ({"wide": Level.CRITICAL}, {"impact": WIDE}, Level.CRITICAL),
+        ({"wide": Level.CRITICAL}, {"impact": UNUSED}, Level.HIGH),
+        ({"wide": Level.CRITICAL}, {"impact": {"wide": "yes"}}, Level.HIGH),
+        ({"wide": Level.CRITICAL}, {"impact": unknown("impact")}, Level.HIGH),
+        ({"wide": Level.LOW}, {"impact": WIDE}, Level.HIGH),
+        ({"wide": Level.CRITICAL, "authorised": Level.LOW}, {"impact": WIDE, "authorised": {"authorised": True}}, Level.LOW),
+        ({"wide": Level.CRITICAL, "authorised": Level.LOW}, {"impact": WIDE, "authorised": {"authorised": False}}, Level.CRITICAL),
+        ({"wide": Level.CRITICAL, "documented": Level.HIGH}, {"impact": WIDE, "documented": {"documented": True}}, Level.HIGH),
+        ({"wide": Level.CRITICAL}, {"impact": WIDE, "authorised": {"authorised": True}}, Level.CRITICAL),
     ],
 )
 def test_the_level_is_the_lowest_that_the_rule_has_for_what_is_known(level_when: Mapping[str, Level], facts: Any, level: Level) -> None:
-    """Nothing unknown lowers it, nothing raises it, and a profile that came back without its role, or by another hand, did not come back."""
+    """Nothing unknown changes it, and a profile that came back without its role, by another hand or late did not come back.
+
+    Wide use alone raises it, and only where nothing that the rule has a level for explains the finding.
+    """
     assert found(finding(deletion(1), ruled(**level_when)), **facts).level is level
 
 
@@ -92,6 +113,41 @@ def test_a_correlation_is_a_dry_run_only_if_all_of_it_was() -> None:
         assert found(together(records)).level is STORM.level
 
 
+@given(
+    st.sampled_from(Level),
+    st.dictionaries(st.sampled_from(CIRCUMSTANCES), st.sampled_from(Level)),
+    st.sets(st.sampled_from(CIRCUMSTANCES)),
+)
+def test_how_circumstances_combine(level: Level, level_when: dict[str, Level], holding: set[str]) -> None:
+    """For any table: what explains a finding never raises it and the lowest counts; what makes it worse never lowers it, and only unexplained."""
+    rule = Rule("r", "A rule", level, level_when=level_when)
+    rows = {"dry-run": Level.INFORMATIONAL, **level_when}
+    explaining = [rows[one].rank for one in holding - WORSE if one in rows]
+    worse = [rows[one].rank for one in holding & WORSE if one in rows]
+    found = rule.level_in(holding)
+    if explaining:
+        assert found.rank == min(level.rank, *explaining)
+    else:
+        assert found.rank == max([level.rank, *worse])
+    assert rule.level_in(()) is level
+    for one in CIRCUMSTANCES:
+        if one not in WORSE:
+            assert rule.level_in(holding | {one}).rank <= found.rank
+
+
+def test_a_call_that_failed_reaches_nothing() -> None:
+    """Whoever was refused at a widely used profile changed nothing by it."""
+    refused = finding(deletion(1, errorCode="AccessDenied"), ruled(wide=Level.CRITICAL))
+    assert found(refused, impact=WIDE).level is Level.HIGH
+
+
+def test_the_last_profile_of_several_may_raise_but_not_lower() -> None:
+    """What depends on the others is not known: that can only be more."""
+    several = together([deletion(1), deletion(2)], ruled(wide=Level.CRITICAL, unused=Level.LOW))
+    assert found(several, impact=WIDE).level is Level.CRITICAL
+    assert found(several, impact=UNUSED).circumstances == ()
+
+
 def test_one_profile_that_came_back_explains_no_correlation() -> None:
     """Of several deleted profiles only the last is looked after."""
     assert found(together([deletion(1), deletion(2)], ruled(replaced=Level.LOW)), replaced=BACK).circumstances == ()
@@ -99,8 +155,14 @@ def test_one_profile_that_came_back_explains_no_correlation() -> None:
 
 def test_circumstances_are_told_in_a_fixed_order() -> None:
     """Whichever way the facts came in."""
-    facts = {"replaced": BACK, "documented": {"documented": True}, "authorised": {"authorised": True}}
-    assert found(finding(deletion(1, errorCode="DryRunOperation")), **facts).circumstances == CIRCUMSTANCES
+    facts = {
+        "impact": {"unused": True, "wide": True},
+        "replaced": BACK,
+        "documented": {"documented": True},
+        "authorised": {"authorised": True},
+    }
+    told = (found(finding(deletion(1, errorCode=code)), **facts).circumstances for code in ("DryRunOperation", None))
+    assert list(told) == [tuple(one for one in CIRCUMSTANCES if one not in without) for without in (["wide"], ["dry-run"])]
 
 
 # The same from the log alone.
@@ -132,6 +194,7 @@ REPLACEMENT = [
     profile_call(4, "CreateInstanceProfile"),
     profile_call(5, "AddRoleToInstanceProfile"),
 ]
+LATER = ("CreateInstanceProfile", "AddRoleToInstanceProfile")
 MALLORY = {"type": "IAMUser", "arn": f"arn:aws:iam::{ACCOUNT}:user/mallory", "userName": "mallory", "accountId": ACCOUNT}
 
 
@@ -140,6 +203,8 @@ MALLORY = {"type": "IAMUser", "arn": f"arn:aws:iam::{ACCOUNT}:user/mallory", "us
     [
         (REPLACEMENT, "", "low", ["replaced"]),
         (REPLACEMENT[:3], "", "high", []),
+        ([*REPLACEMENT[:2], *(profile_call(2 + 901, name) for name in LATER)], "", "high", []),
+        ([*REPLACEMENT[:2], *(profile_call(2 + 900, name) for name in LATER)], "", "low", ["replaced"]),
         (REPLACEMENT[:2], "", "high", []),
         (REPLACEMENT[:2], TERRAFORM, "low", ["authorised"]),
         (REPLACEMENT, TERRAFORM, "low", ["authorised", "replaced"]),
@@ -155,7 +220,10 @@ MALLORY = {"type": "IAMUser", "arn": f"arn:aws:iam::{ACCOUNT}:user/mallory", "us
     ],
 )
 def test_the_honest_replacement_does_not_page_in_a_scan_either(tmp_path, monkeypatch, capsys, records, principals, level, circumstances):
-    """From the log alone a profile that the same principal made again with its role is low, and one that stays away or empty is high."""
+    """From the log alone a profile that the same principal soon made again with its role is low; one that stays away or empty is high.
+
+    Soon is within a quarter of an hour.
+    """
     (tmp_path / "log.json").write_text(json.dumps({"Records": [dict(record.event) for record in records]}))
     (tmp_path / "rules.yml").write_text(json.dumps(RULE))
     monkeypatch.setenv("TRAILMEND_AUTHORIZED_PRINCIPALS", principals)

@@ -50,6 +50,15 @@ def test_a_lowered_level_says_why():
     assert remarks(told(finding(deletion(1), CALM))) == []
 
 
+def test_a_raised_level_says_why():
+    """What raised it, and not the circumstances that the rule has no level for; where it is lowered, not what would have raised it."""
+    rule = Rule("r", "A loud rule", Level.HIGH, level_when={"wide": Level.CRITICAL, "authorised": Level.LOW})
+    wide = {"impact": {"wide": True}}
+    assert remarks(told(finding(deletion(1), rule), **wide))[0] == "high by its rule, but wide"
+    lowered = remarks(told(finding(deletion(1), rule), **wide, authorised={"authorised": True, "because": "of a list"}))
+    assert lowered[0] == "high by its rule, but authorised"
+
+
 def test_a_dry_run_is_not_called_a_failure():
     """It says that nothing was changed, and nothing of a call that failed."""
     said = remarks(told(finding(deletion(1, errorCode="Client.DryRunOperation"), CALM)))

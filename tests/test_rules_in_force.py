@@ -165,6 +165,23 @@ async def test_a_rule_taken_away_is_no_longer_in_force(folder):
     assert house.titles == ["One"]
 
 
+async def test_a_houses_levels_are_taken_up_and_refused_like_rules(folder):
+    """A row changes the level of what is found from then on; one that leads nowhere leaves the rows before it in force."""
+    house = House(folder)
+    async with watching(house) as look:
+        (folder / "levels.yml").write_text("levels: {One: {wide: critical}}\n")
+        await look(2)
+        assert house.rules.book.rules[0].rule.level_when == {"wide": "critical"}
+        (folder / "levels.yml").write_text("levels:\n  Nobody: {wide: low}\n")
+        await look(2)
+        assert house.rules.book.rules[0].rule.level_when == {"wide": "critical"}
+        (fault,) = house.told("rule_fault")
+        assert (fault["file"], fault["line"], house.refused) == (str(folder / "levels.yml"), 2, 1)
+        (folder / "levels.yml").unlink()
+        await look(2)
+    assert house.rules.book.rules[0].rule.level_when == {}
+
+
 async def test_a_file_that_is_still_being_written_is_left_alone(folder):
     """While each look sees it grow, nothing is read, though the half of it would be a fault; then it is read once."""
     house = House(folder)

@@ -83,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "--event", metavar="FILE", help="tell what becomes of the CloudTrail records in FILE, or with - on standard input"
             )
-        one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folders of rules instead of the shipped ones")
+        instead = "those in force" if command is _rules_show else "the shipped ones"
+        one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"folders of rules instead of {instead}")
         one.set_defaults(command=_rules, ask=command)
     return parser
 
@@ -213,7 +214,9 @@ def _rules_show(options: argparse.Namespace) -> int:
     from worker.rules_view import told
 
     settings = Settings.from_environment(os.environ)
-    rulebook = load(options.folders, shipped=not options.folders)
+    # Without folders, what a worker with these settings would have in force: its own house's levels and suppressions too.
+    house = [settings.rules_dir] if settings.rules_dir is not None else []
+    rulebook = load(options.folders or house, shipped=not options.folders and settings.shipped_rules)
     found = find(rulebook, options.rule)
     if len(found) != 1:
         others = found or near(rulebook, options.rule)

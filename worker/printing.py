@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker import __version__
-from worker.model import Level, is_dry_run
+from worker.model import WORSE, Level, is_dry_run
 from worker.observe.ocsf import as_ocsf
 
 LEVELS = tuple(one.value for one in Level)
@@ -88,10 +88,10 @@ def who(actor: Mapping[str, Any]) -> str:
 
 
 def remarks(finding: Mapping[str, Any]) -> list[str]:
-    """What the facts say about a finding, in words; first of all what lowered its level and what a correlation found."""
+    """What the facts say about a finding, in words; first of all what changed its level and what a correlation found."""
     said: list[str] = []
     if finding["level"] != finding["rule"]["level"]:
-        said.append(f"{finding['rule']['level']} by its rule, but {' and '.join(finding['circumstances'])}")
+        said.append(f"{finding['rule']['level']} by its rule, but {' and '.join(_deciding(finding))}")
     if finding["correlation"] is not None:
         said.append(together(finding["correlation"]))
     error_code = finding["event"]["error_code"]
@@ -133,6 +133,12 @@ def opened_by(finding: Mapping[str, Any]) -> str:
     chain = _value(finding, "session").get("chain")
     links = [link for link in chain if isinstance(link, Mapping)] if isinstance(chain, list) else []
     return " < ".join(str(plain(who({name: link.get(name) for name in ("type", "name", "arn", "session")}))) for link in links)
+
+
+def _deciding(finding: Mapping[str, Any]) -> list[str]:
+    """The circumstances that changed the level: those that lower it, or those that raise it, which count only where it is raised."""
+    raised = Level(finding["level"]).rank > Level(finding["rule"]["level"]).rank
+    return [one for one in finding["circumstances"] if (one in WORSE) is raised]
 
 
 def together(correlation: Mapping[str, Any]) -> str:

@@ -19,10 +19,11 @@ from worker.detect.correlation import Correlation
 from worker.detect.explanation import Claim, Node, Outcome, missing
 from worker.detect.fields import json_text
 from worker.detect.groups import Seen
+from worker.detect.levels import of_rule
 from worker.detect.rulebook import Rulebook
 from worker.detect.rulefile import CompiledRule
 from worker.detect.suppression import Suppression
-from worker.model import Record
+from worker.model import CIRCUMSTANCES, Record, Rule
 from worker.printing import level, plain
 
 MOST_EVENTS = 40
@@ -74,12 +75,11 @@ def _event(source: str | None, name: str | None, identity: str | None) -> str:
 def told(rulebook: Rulebook, entry: Entry, now: datetime) -> Iterator[Text]:
     """All that there is to say about a rule or correlation, as lines."""
     rule = entry.rule
-    when = "".join(f", {one} when {circumstance}" for circumstance, one in rule.level_when.items())
     yield Text.assemble((plain(rule.title).plain, "bold"))
     yield _line("id", rule.id)
     if entry.name:
         yield _line("name", entry.name)
-    yield Text.assemble(_label("level"), level(rule.level.value), when)
+    yield from _levels(rulebook, rule)
     yield _line("file", f"{entry.path}:{entry.line}")
     for label, texts in (
         ("description", (rule.description,)),
@@ -104,6 +104,16 @@ def told(rulebook: Rulebook, entry: Entry, now: datetime) -> Iterator[Text]:
     if isinstance(entry, CompiledRule):
         yield Text("condition", style="bold")
         yield from _tree(entry.matcher.tree, 1)
+
+
+def _levels(rulebook: Rulebook, rule: Rule) -> Iterator[Text]:
+    """The table of levels in force, a circumstance a line, with the place of what this house wrote into it."""
+    yield Text.assemble(_label("level"), level(rule.level.value))
+    house = of_rule(rule, rulebook.house)
+    for circumstance in CIRCUMSTANCES:
+        if circumstance in rule.levels:
+            by = f", by {house[circumstance].told_at}" if circumstance in house else ""
+            yield Text.assemble(_label(f"when {circumstance}"), level(rule.levels[circumstance].value), plain(by) if by else "")
 
 
 def _correlation(correlation: Correlation, titles: dict[str, str]) -> Iterator[Text]:

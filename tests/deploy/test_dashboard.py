@@ -73,7 +73,8 @@ def everything_happens(to: Metrics) -> None:
     event = {"eventName": "DeleteInstanceProfile", "eventTime": (now - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")}
     rule = Rule("instance-profile-deleted", "Instance profile deleted", Level.CRITICAL)
     finding = Finding(rule, Record(event, Origin(path="log.json")), Actor("IAMUser", name="ada"), Subject("instance-profile", "web"))
-    found = EnrichedFinding(finding)
+    impact = Fact("impact", FactStatus.KNOWN, {"band": "11-100"}, now, FactSource.LIVE)
+    found = EnrichedFinding(finding, {"impact": impact})
     for queue in ("main", "tasks"):
         to.received(queue, 2, now)
         to.received(queue, 0, now)

@@ -23,7 +23,7 @@ from worker.dispatch.plan import PLANNERS
 from worker.enrich import profile
 from worker.enrich.verdicts import judge_replacement
 from worker.local.story import BATCH, CHANGE, DEPLOYER, FLEET, USER, Cast, Instance, tell
-from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Origin, Record
+from worker.model import WORSE, EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Origin, Record
 
 BOOK = library.load([])
 BY_STEM = {Path(rule.path).stem: rule for rule in BOOK.rules}
@@ -133,9 +133,19 @@ def test_only_the_rules_that_say_so_ask_for_a_remedy():
 
 @pytest.mark.parametrize("one", EVERY, ids=lambda one: one.rule.title)
 def test_what_explains_a_finding_lowers_its_level(one: CompiledRule | Correlation):
-    """`level_when` only ever lowers; a change number, which anybody can write, lowers less than being authorised, and no page below high."""
+    """What explains it only ever lowers; a change number, which anybody can write, lowers less than being authorised, and no page below high.
+
+    That nothing depends on a profile lowers what was done to it by one level, for who did it is still not known; wide use raises it by one.
+    """
     rule, when = one.rule, one.rule.level_when
-    assert all(level.rank < rule.level.rank for level in when.values())
+    assert all((level.rank > rule.level.rank) is (circumstance in WORSE) for circumstance, level in when.items())
+    assert all(level is not rule.level for level in when.values())
+    assert all(abs(when[step].rank - rule.level.rank) == 1 for step in ("unused", "wide") if step in when)
+    assert (
+        ("unused" in when)
+        is ("wide" in when)
+        is (Path(one.path).stem in {"instance_profile_deleted", "role_removed_from_instance_profile"})
+    )
     if "documented" in when:
         assert when["documented"].rank >= when["authorised"].rank
         assert when["documented"].rank >= {Level.CRITICAL: 3, Level.HIGH: 2}.get(rule.level, 0)
@@ -145,6 +155,30 @@ def test_what_explains_a_finding_lowers_its_level(one: CompiledRule | Correlatio
 def test_few_single_events_page():
     """Of the rules of one event only those page that are listed here with their reason."""
     assert {stem for stem, rule in BY_STEM.items() if rule.rule.level is Level.CRITICAL} == PAGING
+
+
+def test_one_single_event_pages_by_its_reach():
+    """A deletion pages where more than ten running instances depend on the profile and nothing explains it."""
+    reaching = {stem for stem, rule in BY_STEM.items() if rule.rule.level_when.get("wide") is Level.CRITICAL}
+    assert reaching == {"instance_profile_deleted"}
+
+
+@pytest.mark.parametrize(
+    ("impact", "deleted", "removed"),
+    [
+        ({"unused": True, "wide": False}, Level.MEDIUM, Level.LOW),
+        ({"unused": False, "wide": False}, Level.HIGH, Level.MEDIUM),
+        ({"unused": False, "wide": True}, Level.CRITICAL, Level.HIGH),
+    ],
+)
+def test_what_depends_on_a_profile_moves_the_level(impact: Mapping[str, Any], deleted: Level, removed: Level):
+    """Of an attack as of an unregistered replacement; authorised, it is low whatever depends on it."""
+    facts = {"impact": Fact("impact", FactStatus.KNOWN, impact, NOW, FactSource.LIVE)}
+    for event in (ATTACK, HONEST):
+        assert levels(event, facts)["Instance profile deleted"] is deleted
+        assert levels(event, facts)["Role removed from instance profile"] is removed
+        calm = levels(event, facts | {"authorised": known("authorised")})
+        assert calm["Instance profile deleted"] is calm["Role removed from instance profile"] is Level.LOW
 
 
 def test_every_rule_is_indexed():

@@ -149,7 +149,15 @@ def test_a_replacement_told_by_the_log_names_who_made_it() -> None:
     fact = judge_replacement(AT, DEPLOY, remembered(again()), SILENT)
     assert (fact.source, fact.value) == (
         FactSource.MEMORY,
-        {"replaced": True, "by": SESSION, "after_seconds": 2.0, "same_principal": True, "roles": ["web-role"], "same_role": True},
+        {
+            "replaced": True,
+            "by": SESSION,
+            "after_seconds": 2.0,
+            "in_grace": True,
+            "same_principal": True,
+            "roles": ["web-role"],
+            "same_role": True,
+        },
     )
     assert judge_replacement(AT, "arn:eve", remembered(again()), SILENT).value["same_principal"] is False
 
@@ -174,6 +182,17 @@ def test_when_a_profile_counts_as_replaced(memory: Fact, now: Fact, replaced: bo
     fact = judge_replacement(AT, DEPLOY, memory, now)
     assert (fact.value["replaced"] if fact.status is FactStatus.KNOWN else None) is replaced
     assert (fact.reason is not None) is (replaced is None)
+
+
+@pytest.mark.parametrize(("seconds", "in_grace"), [(0, True), (2, True), (900, True), (901, False), (86400, False)])
+def test_a_replacement_has_its_grace(seconds: int, in_grace: bool) -> None:
+    """Told by the log or by IAM, a profile made again later than tools do it is there, but no replacement."""
+    for fact in (
+        judge_replacement(AT, DEPLOY, remembered(again(seconds)), SILENT),
+        judge_replacement(AT, DEPLOY, remembered(None), live(AT + timedelta(seconds=seconds), "web-role")),
+    ):
+        assert (fact.value["replaced"], fact.value["in_grace"], fact.value["after_seconds"]) == (True, in_grace, seconds)
+    assert judge_replacement(AT, DEPLOY, remembered(None), GONE).value["in_grace"] is None
 
 
 def test_an_attacker_who_makes_the_profile_again_empty_does_not_pass_for_a_replacement() -> None:

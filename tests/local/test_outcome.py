@@ -47,6 +47,10 @@ def as_told() -> Outcome:
     attack[-1]["facts"] = {
         "instances": known({"instances": [{"id": "i-1", "region": "us-east-1", "state": "running"}]}),
         "permissions": known({"administrator": {"is": True, "because": "AdministratorAccess of user ci-legacy allows everything"}}),
+        "dependents": known(
+            {"dependents": [{"kind": kind, "name": FLEET, "region": "us-east-1"} for kind in ("auto-scaling-group", "launch-template")]}
+        ),
+        "impact": known({"band": "1-10", "complete": True, "running": 1, "stopped": 2, "launches": 1, "unused": False}),
     }
     told_at = {"since": "2026-07-07T12:50:00Z", "until": "2026-07-07T13:00:00Z"}
     events = [{"id": scene.event_id, "name": "X", "account": None, "actor": None} for scene in (told.attack[0], told.deed)]
@@ -78,6 +82,9 @@ def test_nothing_is_missing_when_all_is_as_told():
         (lambda findings, tasks: findings.append(findings[0]), "told more than once"),
         (lambda findings, tasks: findings[5]["facts"].clear(), "does not name instance web-1"),
         (lambda findings, tasks: findings[5]["facts"].pop("permissions"), "is an administrator"),
+        (lambda findings, tasks: findings[5]["facts"]["dependents"]["value"]["dependents"].pop(0), "Auto Scaling group"),
+        (lambda findings, tasks: findings[5]["facts"]["dependents"]["value"]["dependents"].pop(1), "launch template"),
+        (lambda findings, tasks: findings[5]["facts"]["impact"].update(status="unknown"), "1-10 running instances"),
         (lambda findings, tasks: findings[5]["circumstances"].append("authorised"), "harmless"),
         (lambda findings, tasks: findings[6]["facts"].pop("authorised"), "was authorised"),
         (lambda findings, tasks: findings[6]["facts"]["replaced"].update(status="unknown"), "was put back"),
@@ -159,6 +166,38 @@ def test_what_a_correlation_found_is_told_with_it():
     assert "2 events in 3 min 10 s: DeleteInstanceProfile x2" in text
 
 
+def wide(**impact: Any) -> str:
+    """The line that tells how far it reaches."""
+    value = {"band": "11-100", "complete": True, "running": 12, "pending": 1, "stopped": 3, "launches": 2, "unused": False, **impact}
+    lines = printed(Outcome([finding(1, "a", facts={"impact": known(value)})], [], 0, {}, 1.0)).splitlines()
+    return next((" ".join(line.split()) for line in lines if line.split()[:1] == ["impact"]), "")
+
+
+@pytest.mark.parametrize(
+    ("impact", "line"),
+    [
+        ({}, "impact 12 running (band 11-100), 1 pending, 3 stopped, 2 to fail at the next launch"),
+        (
+            {"complete": False, "pending": 0, "stopped": 0},
+            "impact at least 12 running (band 11-100), at least 2 to fail at the next launch",
+        ),
+        ({"launches": None, "pending": 0, "stopped": 0}, "impact 12 running (band 11-100)"),
+        ({"band": "0", "running": 0, "unused": True}, "impact nothing depends on it"),
+        ({"band": None}, ""),
+    ],
+)
+def test_how_far_it_reaches_is_told_in_a_line(impact, line):
+    """In numbers, the least there can be where not all is known, and not at all where nothing is."""
+    assert wide(**impact) == line
+
+
+def test_what_launches_with_a_profile_is_told_by_its_usual_name():
+    """An EKS node group is called one."""
+    listed = [{"kind": "eks-node-group", "name": "prod/workers", "region": "eu-west-1"}]
+    text = printed(Outcome([finding(1, "a", facts={"dependents": known({"dependents": listed})})], [], 0, {}, 1.0))
+    assert "EKS node group prod/workers (eu-west-1)" in text
+
+
 def test_small_things_are_summed_up_unless_in_bad_company():
     """Informational findings are one line; a failed try stands beside the greater deed of the same actor."""
     same: dict[str, Any] = {"actor": {"arn": "arn:1"}}
@@ -222,6 +261,7 @@ def test_records_cannot_command_the_terminal():
         {"rule": None, "facts": [], "event": None},
         {"facts": {"user": known({"access_keys": [None], "mfa_devices": 3})}},
         {"facts": {"permissions": known({"administrator": True, "can_escalate": 3}), "session": known({"chain": [None, {}]})}},
+        {"facts": {"dependents": known({"dependents": [None, {}]}), "impact": known({"band": "1-10"})}},
     ],
 )
 def test_a_finding_with_anything_missing_is_printed(odd):

@@ -71,6 +71,23 @@ def test_a_dry_run_is_informational(told):
     assert sample(told.metrics, "findings_total", rule="deleted", level="informational") == 1
 
 
+@pytest.mark.parametrize("band", ["0", "1-10", "11-100", "100+"])
+def test_a_finding_counts_under_the_band_of_its_impact(told, band):
+    """The labels are the bands alone; one that is not known counts as unknown, and a finding about something else not at all."""
+    plain = found()
+    told.metrics.finding(
+        EnrichedFinding(plain.finding, {"impact": Fact("impact", FactStatus.KNOWN, {"band": band}, NOON, FactSource.LIVE)}), NOON
+    )
+    told.metrics.finding(EnrichedFinding(plain.finding, {"impact": Fact("impact", FactStatus.UNKNOWN, None, NOON, FactSource.LIVE)}), NOON)
+    nothing = Fact("impact", FactStatus.KNOWN, {"band": None}, NOON, FactSource.LIVE)
+    told.metrics.finding(EnrichedFinding(plain.finding, {"impact": nothing}), NOON)
+    told.metrics.finding(plain, NOON)
+    assert sample(told.metrics, "findings_impact_total", band=band) == 1
+    assert sample(told.metrics, "findings_impact_total", band="unknown") == 2
+    (family,) = [one for one in told.metrics.registry.collect() if one.name == "trailmend_findings_impact"]
+    assert {one.labels["band"] for one in family.samples} == {band, "unknown"}
+
+
 def test_a_suppressed_finding_is_counted_under_both_and_logged_with_the_reason(told):
     """Nothing is swallowed: who looks can tell what was not told, and why."""
     told.metrics.suppressed("deleted", "vpc-migration", "CHG0048213", "finding-1")

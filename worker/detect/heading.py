@@ -16,9 +16,10 @@ import orjson
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRuleBase
 
+from worker.detect import levels
 from worker.detect.document import Document
 from worker.detect.fields import Event
-from worker.model import CIRCUMSTANCES, Level, Rule, stable_id
+from worker.model import Level, Rule, stable_id
 
 TEXTS = ("id", "name", "description", "level", "status")
 LISTS = ("references", "falsepositives", "tags")
@@ -105,21 +106,8 @@ def own(doc: Document, events: str = "event") -> Own:
         doc.fault(f"tests must be a list of {{name, match, {events}}}", "tests")
         tests = []
     samples = [_sample(doc, number, test, events) for number, test in enumerate(tests)]
-    return Own(tuple(sample for sample in samples if sample is not None), tuple(remediation), runbook, _level_when(doc))
-
-
-def _level_when(doc: Document) -> Mapping[str, Level]:
-    told = doc.data.get("level_when") or {}
-    levels = [one.value for one in Level]
-    if not isinstance(told, dict):
-        doc.fault(f"level_when must be a mapping of {', '.join(CIRCUMSTANCES)} to levels", "level_when")
-        return {}
-    for circumstance, level in told.items():
-        if circumstance not in CIRCUMSTANCES:
-            doc.fault(f"level_when knows {', '.join(CIRCUMSTANCES)}, not '{circumstance}'", "level_when", circumstance)
-        if level not in levels:
-            doc.fault(f"'{level}' is none of the levels {', '.join(levels)}", "level_when", circumstance)
-    return {} if doc.faults else {circumstance: Level(level) for circumstance, level in told.items()}
+    level_when = levels.rows(doc, doc.data.get("level_when") or {}, "level_when")
+    return Own(tuple(sample for sample in samples if sample is not None), tuple(remediation), runbook, level_when)
 
 
 def _sample(doc: Document, number: int, test: Any, events: str) -> Sample | None:

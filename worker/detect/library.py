@@ -1,18 +1,19 @@
 """A library of rule files: from folders of YAML to one rulebook, or to everything that is wrong with them.
 
 In go folders (and files); out comes one frozen `Rulebook` or one `RuleFaults` with every fault of every file. Reading the folders is the
-only I/O here; `build` is pure. A document is told by its own keys what it is: a rule, a correlation, a Sigma filter, suppressions, or
-placeholders. What refers to others is followed once all are known.
+only I/O here; `build` is pure. A document is told by its own keys what it is: a rule, a correlation, a Sigma filter, suppressions,
+placeholders, or levels. What refers to others is followed once all are known.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from worker.detect import correlation_file, document, placeholders, rulefile, sigma_filter, suppression
+from worker.detect import correlation_file, document, levels, placeholders, rulefile, sigma_filter, suppression
 from worker.detect.correlation import Correlation
 from worker.detect.correlation_file import Draft
 from worker.detect.document import Document, Place, RuleFault
@@ -26,7 +27,7 @@ SHIPPED = Path(__file__).parent / "rules"
 SUFFIXES = (".yml", ".yaml")
 EXACT = frozenset({"detection", "filter", "tests", "correlation", "suppressions", "placeholders"})
 """Where a word that YAML takes for something else would change a meaning."""
-KINDS = ("correlation", "filter", "suppressions", "placeholders")
+KINDS = ("correlation", "filter", "suppressions", "placeholders", "levels")
 """The keys that tell a document which is no plain rule."""
 
 
@@ -73,6 +74,7 @@ def build(texts: Iterable[tuple[str, str]], faults: Iterable[RuleFault] = ()) ->
     filters = [one for doc in kinds["filter"] if (one := sigma_filter.read(doc, words)) is not None]
     suppressions = [one for doc in kinds["suppressions"] for one in suppression.read(doc)]
     suppression.distinct(suppressions)
+    overrides = [one for doc in kinds["levels"] for one in levels.read(doc)]
     faults += [fault for doc in documents for fault in doc.faults]
     faults += _doubles([*rules, *drafts])
     if faults:  # references to what could not be read would be faults too
@@ -84,10 +86,14 @@ def build(texts: Iterable[tuple[str, str]], faults: Iterable[RuleFault] = ()) ->
         suppression.resolve(one, {reference: _find(one.doc, reference, names, *one.place) for reference in one.references or ()})
         for one in suppressions
     )
+    named = {one.reference: _find(one.doc, one.reference, names, *one.place) for one in overrides if one.reference != levels.EVERY}
+    house = levels.tables(overrides, named)
     faults += [fault for doc in documents for fault in doc.faults]
     if faults:
         raise RuleFaults(faults)
-    return index(rules, correlations, suppressed)
+    rules = [replace(one, rule=levels.applied(one.rule, house)) for one in rules]
+    correlations = [replace(one, rule=levels.applied(one.rule, house)) for one in correlations]
+    return index(rules, correlations, suppressed, house)
 
 
 def _kind(doc: Document) -> str:

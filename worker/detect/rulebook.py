@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from worker.detect import suppression
 from worker.detect.correlation import Correlation
 from worker.detect.demands import ANYTHING, interest
 from worker.detect.index import Index
+from worker.detect.levels import Tables
 from worker.detect.rulefile import CompiledRule
 from worker.detect.subject import actor_of, subject_of
 from worker.detect.suppression import Suppression
@@ -55,6 +57,7 @@ class Rulebook:
     """Rules in a stable order; correlations, those that others watch first. `interest` is what records must be built for.
 
     `unindexed` are the rules for which every record must be built, `silent` the ids of those that only serve correlations (whose `generate` says no).
+    `house` has the rows that this house put into the rules' tables of levels.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -65,6 +68,7 @@ class Rulebook:
     silent: frozenset[str]
     watching: Mapping[str, tuple[Correlation, ...]] = field(repr=False)
     places: Index = field(repr=False)
+    house: Tables = field(repr=False)
 
     def match(self, record: Record) -> Matches:
         """What the rules say of a record. Never raises: a rule that does is among the errors and spoils no other."""
@@ -117,7 +121,12 @@ class Rulebook:
         return (self.rules[place] for place in self.places.candidates(record.event))
 
 
-def index(rules: Iterable[CompiledRule], correlations: Iterable[Correlation] = (), suppressions: Iterable[Suppression] = ()) -> Rulebook:
+def index(
+    rules: Iterable[CompiledRule],
+    correlations: Iterable[Correlation] = (),
+    suppressions: Iterable[Suppression] = (),
+    house: Tables = MappingProxyType({}),
+) -> Rulebook:
     """The rulebook of some rules, in their order; correlations come with those that others watch first."""
     rules, correlations = tuple(rules), tuple(correlations)
     watching: dict[str, list[Correlation]] = {}
@@ -133,4 +142,5 @@ def index(rules: Iterable[CompiledRule], correlations: Iterable[Correlation] = (
         silent=frozenset(watched for watched, by in watching.items() if not any(one.generate for one in by)),
         watching={watched: tuple(by) for watched, by in watching.items()},
         places=Index(rule.matcher.tree for rule in rules),
+        house=house,
     )

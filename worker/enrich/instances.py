@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from worker.enrich.fact import Answer, Call, Case, FactKind, missing, stamp, tags_of
@@ -29,12 +29,9 @@ async def _learn(case: Case) -> Fact:
     if named is None:
         return INSTANCES.unknown(case.clock(), "the record names no instance profile, or no account")
     account, name = named
-    regions: Sequence[str] = case.settings.regions
-    if not regions:
-        told = await case.ask(Call(account, "ec2", "describe_regions", REGIONS_SECONDS, standing=True))
-        if told.fault is not None:
-            return INSTANCES.unknown(told.at, f"{told.fault.text}; TRAILMEND_REGIONS can name the regions")
-        regions = sorted(region["RegionName"] for region in told.value["Regions"])
+    regions = await regions_of(case, account)
+    if isinstance(regions, Answer):
+        return INSTANCES.unknown(regions.at, no_regions(regions))
     answers = await asyncio.gather(*(case.ask(_instances(account, name, region)) for region in regions))
     faults = {region: answer.fault.text for region, answer in zip(regions, answers, strict=True) if answer.fault is not None}
     if len(faults) == len(regions):
@@ -52,6 +49,34 @@ async def _learn(case: Case) -> Fact:
     return INSTANCES.told(value, answers, missing({**faults, **cut}))
 
 
+async def regions_of(case: Case, account: str) -> list[str] | Answer:
+    """The regions to look into: those of the settings, else all that the account has enabled; the failed answer where that is not told."""
+    if case.settings.regions:
+        return list(case.settings.regions)
+    told = await case.ask(Call(account, "ec2", "describe_regions", REGIONS_SECONDS, standing=True))
+    return told if told.fault is not None else sorted(region["RegionName"] for region in told.value["Regions"])
+
+
+def no_regions(told: Answer) -> str:
+    """Why nothing is known in any region."""
+    return f"{told.fault.text if told.fault else 'no region'}; TRAILMEND_REGIONS can name the regions"
+
+
+def environment_of(tags: Mapping[str, str]) -> str | None:
+    """The environment that tags tell, under whichever of its usual names."""
+    return next((tag for key, tag in tags.items() if key.lower() in ENVIRONMENT_TAGS), None)
+
+
+def is_profile(named: Any, account: str, name: str) -> bool:
+    """Whether what AWS holds for an instance profile, its ARN or its bare name, means this one."""
+    text = named if isinstance(named, str) else ""
+    if not text.startswith("arn:"):
+        return text == name
+    _, _, service, _, owner, resource = [*text.split(":", 5), *[""] * 6][:6]
+    kind, _, path = resource.partition("/")
+    return (service, owner, kind, path.rpartition("/")[2]) == ("iam", account, "instance-profile", name)
+
+
 def _instances(account: str, name: str, region: str) -> Call:
     """Filtered by EC2 to spare the account, and again by us: `*` for partition and path lets more through than we mean."""
     arn = f"arn:*:iam::{account}:instance-profile*/{name}"
@@ -61,14 +86,11 @@ def _instances(account: str, name: str, region: str) -> Call:
 
 def _using(answer: Answer, account: str, name: str, region: str) -> list[dict[str, Any]]:
     every = (instance for reservation in answer.value.get("Reservations", ()) for instance in reservation.get("Instances", ()))
-    return [_instance(instance, region) for instance in every if _names(instance, account, name)]
-
-
-def _names(instance: Mapping[str, Any], account: str, name: str) -> bool:
-    arn = str((instance.get("IamInstanceProfile") or {}).get("Arn", ""))
-    _, _, service, _, owner, resource = [*arn.split(":", 5), *[""] * 6][:6]
-    kind, _, path = resource.partition("/")
-    return (service, owner, kind, path.rpartition("/")[2]) == ("iam", account, "instance-profile", name)
+    return [
+        _instance(instance, region)
+        for instance in every
+        if is_profile((instance.get("IamInstanceProfile") or {}).get("Arn"), account, name)
+    ]
 
 
 def _instance(instance: Mapping[str, Any], region: str) -> dict[str, Any]:
@@ -79,7 +101,7 @@ def _instance(instance: Mapping[str, Any], region: str) -> dict[str, Any]:
         "region": region,
         "state": instance.get("State", {}).get("Name"),
         "name": tags.get("Name"),
-        "environment": next((tag for key, tag in tags.items() if key.lower() in ENVIRONMENT_TAGS), None),
+        "environment": environment_of(tags),
         "launched": stamp(instance.get("LaunchTime")),
         "profile_id": instance["IamInstanceProfile"].get("Id"),
     }

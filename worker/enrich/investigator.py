@@ -16,8 +16,10 @@ from worker.aws import Accounts, explain
 from worker.enrich.account import ACCOUNT_FACT
 from worker.enrich.credentials import CREDENTIAL_REPORT
 from worker.enrich.crowd import Crowd
+from worker.enrich.dependents import DEPENDENTS
 from worker.enrich.fact import Answer, Call, Case, FactKind
 from worker.enrich.identity import IDENTITY
+from worker.enrich.impact import IMPACT
 from worker.enrich.instances import INSTANCES
 from worker.enrich.lookups import PASSING, Deadline, Lookups
 from worker.enrich.permissions import PERMISSIONS, SUBJECT_PERMISSIONS
@@ -47,7 +49,10 @@ KINDS = (
     DOCUMENTED,
     REPLACED,
     ACCOUNT_FACT,
+    DEPENDENTS,
+    IMPACT,
 )
+"""In the order in which they begin to ask: what asks most stands last."""
 
 CALLS_SHARE = 0.9
 """Calls to AWS end at this share of the deadline, so that a fact can still tell the parts that did answer."""

@@ -32,6 +32,8 @@ IAC_AGENTS = (
 """Parts of a user agent by which tools that build from code make themselves known; the first that fits counts."""
 CONSISTENT_SECONDS = 60.0
 """IAM may deny a new profile's existence for a while (IAM User Guide, eventual consistency); after this long it is gone indeed."""
+REPLACED_WITHIN_SECONDS = 900.0
+"""The grace of `replaced`. Tools delete and make again within one run, with what depends on it between; what comes later is another deed."""
 MOST_SEARCHED = 2048
 """Characters of one text that are searched for a change; names, tags and identities are shorter."""
 
@@ -153,7 +155,8 @@ def judge_replacement(at: datetime, principal: str | None, remembered: Fact, liv
     """Whether a profile of the name deleted at `at` by `principal` was made after that and is still there, by the log and by IAM.
 
     `roles` are those of the new profile and `same_role` whether the deleted one's last role is among them: a profile made again
-    without its role is no replacement to the instances that used it, and nor is one that was deleted again.
+    without its role is no replacement to the instances that used it, and nor is one that was deleted again. `in_grace` tells whether it came
+    as soon as tools make it; later it stands there all the same, and explains nothing.
     """
     memory = remembered.value if remembered.status is FactStatus.KNOWN else {}
     now = live.value if live.status is FactStatus.KNOWN else {}
@@ -164,21 +167,26 @@ def judge_replacement(at: datetime, principal: str | None, remembered: Fact, liv
         value = {
             "replaced": again["exists"] and not seen_gone,
             "by": again["by"],
-            "after_seconds": (made_at - at).total_seconds(),
+            **_after(made_at, at),
             "same_principal": principal is not None and principal == again["principal"],
             **_roles(now.get("roles", again["roles"]), last_role),
         }
         return REPLACED.known(value, max(made_at, live.observed_at) if seen_gone else made_at, source=FactSource.MEMORY)
     unseen = {"by": None, "same_principal": None}
     if live.status is FactStatus.GONE:
-        return REPLACED.known({"replaced": False, "after_seconds": None, **unseen, **_roles(None, last_role)}, live.observed_at)
+        return REPLACED.known({"replaced": False, **_after(None, at), **unseen, **_roles(None, last_role)}, live.observed_at)
     if live.status is FactStatus.UNKNOWN:
         return REPLACED.unknown(live.observed_at, live.reason or "what there is now is not known")
     made_at = datetime.fromisoformat(now["created"])
     if made_at < at:
         return REPLACED.unknown(live.observed_at, f"IAM still answers with the profile made at {now['created']}, before the delete")
-    after_seconds = (made_at - at).total_seconds()
-    return REPLACED.known({"replaced": True, "after_seconds": after_seconds, **unseen, **_roles(now["roles"], last_role)}, live.observed_at)
+    value = {"replaced": True, **_after(made_at, at), **unseen, **_roles(now["roles"], last_role)}
+    return REPLACED.known(value, live.observed_at)
+
+
+def _after(made_at: datetime | None, at: datetime) -> dict[str, Any]:
+    after_seconds = None if made_at is None else (made_at - at).total_seconds()
+    return {"after_seconds": after_seconds, "in_grace": None if after_seconds is None else after_seconds <= REPLACED_WITHIN_SECONDS}
 
 
 def _roles(roles: list[str] | None, last_role: str | None) -> dict[str, Any]:

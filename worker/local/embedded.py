@@ -1,9 +1,10 @@
 """The embedded AWS, as a process: `python -m worker.local.embedded PORT` serves MiniStack on 127.0.0.1:PORT until SIGTERM.
 
-Three things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
+Four things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
 it listens on loopback and on PORT alone. And MiniStack leaves the keys that AssumeRole hands out in the caller's account: here they
-act in the account of the role, as in AWS, so that member accounts are entered for real; a 12-digit access key id names its account. And its
-CloudFormation leaves a queue's RedrivePolicy out: here the queue gets it, so that what the template says is what is run.
+act in the account of the role, as in AWS, so that member accounts are entered for real; a 12-digit access key id names its account. Its
+CloudFormation leaves a queue's RedrivePolicy out: here the queue gets it, so that what the template says is what is run. And it describes
+the versions of one launch template alone: here also, as AWS does, the default and latest ones of all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(port: int) -> None:
     )
     # MiniStack reads the environment when it is imported.
     from ministack import app  # noqa: PLC0415
-    from ministack.services import sqs, sts  # noqa: PLC0415
+    from ministack.services import ec2, sqs, sts  # noqa: PLC0415
     from ministack.services.cloudformation import provisioners  # noqa: PLC0415
 
     in_callers_account = app.set_request_account_id
@@ -47,6 +48,20 @@ def main(port: int) -> None:
         return url, attributes
 
     queues["create"] = make_queue_with_redrive
+
+    describe_versions = ec2._ACTION_MAP["DescribeLaunchTemplateVersions"]  # noqa: SLF001
+
+    def describe_versions_of_all(params: dict[str, Any]) -> Any:
+        if "LaunchTemplateId" in params or "LaunchTemplateName" in params:
+            return describe_versions(params)
+        named = ("LatestVersionNumber", "DefaultVersionNumber")
+        every = ec2._launch_templates.values()  # noqa: SLF001
+        told = [one for template in every for one in template["Versions"] if one["VersionNumber"] in [template[name] for name in named]]
+        items = "".join(map(ec2._lt_version_xml, told))  # noqa: SLF001
+        body = f"<launchTemplateVersionSet>{items}</launchTemplateVersionSet>"
+        return ec2._xml(200, "DescribeLaunchTemplateVersionsResponse", body)  # noqa: SLF001
+
+    ec2._ACTION_MAP["DescribeLaunchTemplateVersions"] = describe_versions_of_all  # noqa: SLF001
     sys.argv = ["ministack"]
     app.main()
 

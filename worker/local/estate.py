@@ -76,6 +76,7 @@ async def _settle_web(cloud: Cloud) -> dict[str, Any]:
         await _make_role(iam, OUT_OF_REACH, {"Service": "ec2.amazonaws.com"})
         await _make_profile(iam, OUT_OF_REACH, "/", {"Environment": "production", "Owner": "team-payments"})
     fleet = [await _start_instance(cloud, region, name) for region, name in FLEET_INSTANCES]
+    await _scale_fleet(cloud)
     return {
         "user_id": user["UserId"],
         "fleet_role_id": role_id,
@@ -95,6 +96,22 @@ async def _start_instance(cloud: Cloud, region: str, name: str) -> Instance:
             TagSpecifications=[{"ResourceType": "instance", "Tags": _tag_list({"Name": name, "Environment": "production"})}],
         )
     return Instance(answer["Instances"][0]["InstanceId"], region, name)
+
+
+async def _scale_fleet(cloud: Cloud) -> None:
+    """An Auto Scaling group that would start more of the fleet, from a template that names its profile."""
+    async with cloud.client("ec2", WEB_ACCOUNT) as ec2:
+        data = {"ImageId": "ami-0c55b159cbfafe1f0", "InstanceType": "t3.small", "IamInstanceProfile": {"Name": FLEET}}
+        template = (await ec2.create_launch_template(LaunchTemplateName=FLEET, LaunchTemplateData=data))["LaunchTemplate"]
+    async with cloud.client("autoscaling", WEB_ACCOUNT) as autoscaling:
+        await autoscaling.create_auto_scaling_group(
+            AutoScalingGroupName=FLEET,
+            LaunchTemplate={"LaunchTemplateId": template["LaunchTemplateId"], "Version": "$Latest"},
+            MinSize=2,
+            MaxSize=6,
+            AvailabilityZones=["us-east-1a"],
+            Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in FLEET_TAGS.items()],
+        )
 
 
 async def _settle_batch(cloud: Cloud) -> dict[str, Any]:

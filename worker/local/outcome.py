@@ -20,6 +20,7 @@ Json = Mapping[str, Any]
 RESTORE = "restore-instance-profile"
 DEACTIVATE = "deactivate-access-key"
 CRITICAL = "critical"
+FLEET_BAND = "1-10"
 LOUD = frozenset({"high", CRITICAL})
 
 
@@ -70,6 +71,12 @@ def instances(finding: Json) -> list[Json]:
     return [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
 
 
+def dependents(finding: Json) -> list[Json]:
+    """What launches with the profile, and the templates that name it, as far as the finding knows them."""
+    listed = get(fact(finding, "dependents"), "dependents")
+    return [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+
+
 EXPLAINING = frozenset({"authorised", "replaced", "dry-run"})
 """Circumstances in which nobody is needed. That a change is named is the caller's word alone."""
 
@@ -101,6 +108,14 @@ def _about_deed(outcome: Outcome, story: Story) -> list[str]:
     lost += [
         f"the finding does not name instance {instance.name} ({instance.id})" for instance in story.cast.fleet if instance.id not in seen
     ]
+    launching = {(one.get("kind"), one.get("name")) for finding in found for one in dependents(finding)}
+    lost += [
+        f"the finding does not name the {words} {FLEET}, which launches with it"
+        for kind, words in (("auto-scaling-group", "Auto Scaling group"), ("launch-template", "launch template"))
+        if (kind, FLEET) not in launching
+    ]
+    if not any(get(fact(finding, "impact"), "band") == FLEET_BAND for finding in found):
+        lost.append(f"no finding knows that {FLEET_BAND} running instances depend on {FLEET}")
     tasks = _tasks(outcome, RESTORE, FLEET)
     if not any(get(task, "finding", "event", "id") == story.told.deed.event_id for task in tasks):
         lost.append(f"no task on the task queue restores {FLEET}")

@@ -18,7 +18,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from worker.local.outcome import Json, Outcome, explained, fact, get, instances
+from worker.enrich.launchers import KINDS
+from worker.local.outcome import Json, Outcome, dependents, explained, fact, get, instances
 from worker.model import Level
 from worker.printing import duration, opened_by, power, together
 
@@ -119,6 +120,12 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
     used = sorted(instances(finding), key=lambda one: str(one.get("name")))
     if used:
         yield "depends", ", ".join(_instance(one) for one in used)
+    launching = dependents(finding)
+    if launching:
+        yield "launches", ", ".join(_dependent(one) for one in launching)
+    impact = _impact(fact(finding, "impact"))
+    if impact:
+        yield "impact", impact
     held = _held(fact(finding, "profile"))
     if held and get(finding, "event", "name") in ("DeleteInstanceProfile", "RemoveRoleFromInstanceProfile"):
         yield "held", held
@@ -216,6 +223,23 @@ def _short(value: Any) -> str:
 def _instance(one: Mapping[str, Any]) -> str:
     name = f"{plain(one.get('name'))} " if one.get("name") else ""
     return f"{name}{plain(one.get('id'))} ({plain(one.get('region'))}, {plain(one.get('state'))})"
+
+
+def _dependent(one: Mapping[str, Any]) -> str:
+    kind = plain(one.get("kind"))
+    return f"{KINDS.get(kind, kind)} {plain(one.get('name'))} ({plain(one.get('region'))})"
+
+
+def _impact(impact: Any) -> str:
+    """How far it reaches, in a sentence; empty where nothing is known of it."""
+    if not isinstance(impact, Mapping) or impact.get("band") is None:
+        return ""
+    least = "" if impact.get("complete") else "at least "
+    told = [f"{least}{plain(impact.get('running'))} running (band {plain(impact['band'])})"]
+    told += [f"{impact[state]} {state}" for state in ("pending", "stopping", "stopped") if impact.get(state)]
+    if impact.get("launches"):
+        told.append(f"{least}{plain(impact['launches'])} to fail at the next launch")
+    return "nothing depends on it" if impact.get("unused") else ", ".join(told)
 
 
 def _held(profile: Any) -> str:

@@ -26,7 +26,7 @@ USER = "ci-legacy"
 USER_POLICY = "AdministratorAccess"
 """What nobody took the trouble to narrow down, as in life."""
 FLEET = "web-fleet"
-"""The name of the fleet's role and of its instance profile, as the EC2 console would name them."""
+"""The name of the fleet's role and of its instance profile, as the EC2 console would name them, and of its launch template and Auto Scaling group."""
 FLEET_PATH = "/fleet/"
 FLEET_TAGS = {"Environment": "production", "Owner": "team-web", "CostCenter": "4711"}
 OUT_OF_REACH = "payments-api"

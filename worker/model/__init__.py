@@ -5,6 +5,7 @@ behind it. This package imports nothing of ours but itself. A newcomer adds a va
 """
 
 from worker.model.fact import (
+    BANDS,
     DRY_RUN,
     EnrichedFinding,
     Fact,
@@ -15,6 +16,7 @@ from worker.model.fact import (
 )
 from worker.model.finding import (
     CIRCUMSTANCES,
+    WORSE,
     Actor,
     Census,
     Closing,
@@ -50,9 +52,11 @@ from worker.model.task import (
 )
 
 __all__ = [
+    "BANDS",
     "CIRCUMSTANCES",
     "DRY_RUN",
     "NAMESPACE",
+    "WORSE",
     "Actor",
     "Census",
     "Closing",

@@ -10,6 +10,9 @@ from typing import Any
 
 from worker.model.finding import CIRCUMSTANCES, Finding, Level
 
+BANDS = ("0", "1-10", "11-100", "100+")
+"""How many running instances depend on what a finding is about, as the fact `impact` tells it."""
+
 DRY_RUN = "DryRunOperation"
 """EC2's error code for a call that only asked whether it would be allowed, and would have been; CloudTrail writes `Client.` before it."""
 
@@ -81,25 +84,39 @@ class EnrichedFinding:
 
     @property
     def circumstances(self) -> tuple[str, ...]:
-        """Those of `CIRCUMSTANCES` that hold, as the facts and the record tell: for what a correlation found, those that hold for all of it."""
+        """Those of `CIRCUMSTANCES` that hold, as the facts and the record tell: for what a correlation found, those that hold for all of it.
+
+        But `wide` holds for a correlation whose last profile is widely used: the others can only add to that.
+        """
         occurrence = self.finding.occurrence
         told = {name: value for name in CIRCUMSTANCES if isinstance(value := self.value(name), Mapping)}
         holding = {name for name, value in told.items() if value.get(name) is True}
-        replaced = told.get("replaced", {})
-        # A profile made again without its role helps nobody, and by somebody else it is a repair. Of several deleted, it is known of the last alone.
-        if occurrence is not None or replaced.get("same_role") is not True or replaced.get("same_principal") is False:
+        if occurrence is not None or not _is_back(told.get("replaced", {})):
             holding.discard("replaced")
         records = [self.finding.record] if occurrence is None else [one.record for one in occurrence.sightings]
         if all(is_dry_run(record.error_code) for record in records):
             holding.add("dry-run")
+        impact = self.value("impact")
+        if isinstance(impact, Mapping):
+            if impact.get("unused") is True and occurrence is None:
+                holding.add("unused")
+            if impact.get("wide") is True and self.finding.record.error_code is None:  # a call that failed reaches nothing
+                holding.add("wide")
         return tuple(name for name in CIRCUMSTANCES if name in holding)
 
     @property
     def level(self) -> Level:
-        """How bad it is: the rule's level, or the lowest that the rule says for a circumstance that holds. A dry run is informational."""
-        rule = self.finding.rule
-        levels = {"dry-run": Level.INFORMATIONAL, **rule.level_when}
-        return min([rule.level, *(levels[one] for one in self.circumstances if one in levels)], key=lambda level: level.rank)
+        """How bad it is: the rule's level, or the one that its table of levels has for the circumstances that hold."""
+        return self.finding.rule.level_in(self.circumstances)
+
+
+def _is_back(replaced: Mapping[str, Any]) -> bool:
+    """Whether a profile that was made again explains its deletion.
+
+    Without its role it helps nobody, by somebody else it is a repair, and much later it is another profile of the name. Of several deleted,
+    the fact tells of the last alone.
+    """
+    return replaced.get("same_role") is True and replaced.get("same_principal") is not False and replaced.get("in_grace") is not False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -26,15 +26,19 @@ class Level(StrEnum):
         return list(Level).index(self)
 
 
-CIRCUMSTANCES = ("authorised", "documented", "replaced", "dry-run")
-"""What may explain a finding: its actor may do that, a change was announced, what was deleted was made again, nothing was changed at all."""
+CIRCUMSTANCES = ("authorised", "documented", "replaced", "dry-run", "unused", "wide")
+"""What may explain a finding: its actor may do that, a change was announced, what was deleted was made again, nothing was changed at all,
+nothing depends on it. And what makes one worse: `wide`, more than ten running instances depend on it."""
+
+WORSE = frozenset({"wide"})
+"""The circumstances that raise a level, where nothing explains the finding; all others lower it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a finding says about the rule that made it. `remediation` names the actions the rule's author asks for.
 
-    `level_when` holds the level that a finding takes instead when a fact explains it; its keys are `CIRCUMSTANCES`.
+    `level_when` holds the level that a finding takes instead in a circumstance; its keys are `CIRCUMSTANCES`.
     """
 
     id: str
@@ -47,6 +51,23 @@ class Rule:
     remediation: tuple[str, ...] = ()
     runbook: str | None = None
     level_when: Mapping[str, Level] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> Mapping[str, Level]:
+        """The level of every circumstance that has one. A dry run is informational unless the rule says otherwise."""
+        return {"dry-run": Level.INFORMATIONAL, **self.level_when}
+
+    def level_in(self, circumstances: Collection[str]) -> Level:
+        """The level that a finding takes in these circumstances: docs/rules.md, Levels.
+
+        Those that explain it lower the rule's level, the lowest counting. Where none of them has a level, those that make it worse raise it,
+        the highest counting. A level on the wrong side of the rule's own changes nothing.
+        """
+        levels = [(one in WORSE, level) for one, level in self.levels.items() if one in circumstances]
+        explained = [level for worse, level in levels if not worse]
+        if explained:
+            return min(self.level, *explained, key=lambda level: level.rank)
+        return max([self.level, *(level for _, level in levels)], key=lambda level: level.rank)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import FilteringBoundLogger
 
-from worker.model import EnrichedFinding, Fact, FactStatus, Task, Withheld
+from worker.model import BANDS, EnrichedFinding, Fact, FactStatus, Task, Withheld
 from worker.observe.calls import Calls
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -100,6 +100,11 @@ class Metrics:
         self._findings = counter("findings", "Findings dispatched, by the level that their facts leave them.", "rule", "level")
         self._incomplete = counter("findings_incomplete", "Findings dispatched without facts that may be had later; an update follows.")
         self._updates = counter("findings_updated", "Updates of such findings: complete, or still not when facts were given up.", "outcome")
+        self._impact = counter(
+            "findings_impact",
+            "Findings dispatched about an instance profile, by how many running instances depend on it; unknown where that is not known.",
+            "band",
+        )
         self._duplicates = counter("findings_duplicate", "Findings seen before and not dispatched again.")
         self._facts = counter("facts", "Facts by outcome: known, gone or unknown.", "fact", "outcome")
         self._fact_seconds = histogram("fact_seconds", "Time to learn a fact.", SECONDS, "fact")
@@ -260,10 +265,13 @@ class Metrics:
             return
         if found.pending:
             self._incomplete.inc()
-        lowered = (
+        changed = (
             {} if found.level is finding.rule.level else {"rule_level": finding.rule.level.value, "circumstances": found.circumstances}
         )
         self._findings.labels(finding.rule.id, found.level.value).inc()
+        if "impact" in found.facts:
+            band = (found.value("impact") or {}).get("band")
+            self._impact.labels(band if band in BANDS else "unknown").inc()
         if finding.record.time is not None:
             self._lag.observe(max(0.0, (at - finding.record.time).total_seconds()))
         self.log.info(
@@ -271,7 +279,7 @@ class Metrics:
             finding_id=finding.id,
             rule=finding.rule.id,
             severity=found.level.value,
-            **lowered,
+            **changed,
             event_name=finding.record.name,
             actor=finding.actor.arn,
             subject=finding.subject.name,
