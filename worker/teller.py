@@ -1,6 +1,7 @@
 """One finding, from its claim to its dispatched tasks: told once, whoever finds it and how often.
 
-In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. A finding
+In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. One whose
+rule wants something known that is not is settled untold, and counted. A finding
 that could not be told whole is given back, and what a sink took of it is remembered, so that the next try puts only the rest.
 """
 
@@ -87,6 +88,11 @@ class Teller:
         told = False
         try:
             found = await self.investigate(finding)
+            if (lacking := found.lacking) is not None:
+                await self.store.settle([finding.id], self.owner, self.clock())
+                told = True
+                self.metrics.untold(finding.rule.id, lacking, finding.id)
+                return False
             planned = plan(found)
             # Whoever took longer than the lease may have lost the claim; nobody is told twice.
             if await self.store.claim(finding.id, self.owner, self.clock(), self.lease) is not Claim.WON:

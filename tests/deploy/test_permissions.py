@@ -99,9 +99,10 @@ def words(folder: Path) -> Iterator[str]:
 
 
 def test_the_worker_may_make_the_calls_it_makes_and_no_others() -> None:
-    """Its IAM and EC2 actions are those that the facts ask for; it sends to the task queue and never reads it."""
+    """Its actions at IAM, EC2 and Organizations are those that facts and snapshots ask for; it sends to the task queue and never reads it."""
     worker = policy("WorkerPolicy")
-    assert actions(worker, "iam", "ec2") == calls("iam", "enrich") | calls("ec2", "enrich")
+    looked_at = ("iam", "ec2", "organizations")
+    assert actions(worker, *looked_at) == set().union(*(calls(service, "enrich") for service in looked_at))
     assert actions(worker, "s3") == {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
     on_tasks = [one["Action"] for one in worker["Statement"] if "TaskQueue" in json.dumps(one["Resource"])]
     assert on_tasks == ["sqs:SendMessage"]

@@ -18,7 +18,7 @@ from sigma.rule import SigmaRuleBase
 
 from worker.detect.document import Document
 from worker.detect.fields import Event
-from worker.model import CIRCUMSTANCES, Level, Rule, stable_id
+from worker.model import CIRCUMSTANCES, CONDITIONS, Level, Rule, stable_id
 
 TEXTS = ("id", "name", "description", "level", "status")
 LISTS = ("references", "falsepositives", "tags")
@@ -43,6 +43,7 @@ class Own:
     remediation: tuple[str, ...] = ()
     runbook: str | None = None
     level_when: Mapping[str, Level] | None = None
+    only_when: tuple[str, ...] = ()
 
 
 def check(doc: Document) -> None:
@@ -77,6 +78,7 @@ def rule(parsed: SigmaRuleBase, own: Own) -> Rule:
         remediation=own.remediation,
         runbook=own.runbook,
         level_when=own.level_when or {},
+        only_when=own.only_when,
     )
 
 
@@ -105,7 +107,7 @@ def own(doc: Document, events: str = "event") -> Own:
         doc.fault(f"tests must be a list of {{name, match, {events}}}", "tests")
         tests = []
     samples = [_sample(doc, number, test, events) for number, test in enumerate(tests)]
-    return Own(tuple(sample for sample in samples if sample is not None), tuple(remediation), runbook, _level_when(doc))
+    return Own(tuple(sample for sample in samples if sample is not None), tuple(remediation), runbook, _level_when(doc), _only_when(doc))
 
 
 def _level_when(doc: Document) -> Mapping[str, Level]:
@@ -120,6 +122,14 @@ def _level_when(doc: Document) -> Mapping[str, Level]:
         if level not in levels:
             doc.fault(f"'{level}' is none of the levels {', '.join(levels)}", "level_when", circumstance)
     return {} if doc.faults else {circumstance: Level(level) for circumstance, level in told.items()}
+
+
+def _only_when(doc: Document) -> tuple[str, ...]:
+    told = doc.data.get("only_when") or []
+    if not isinstance(told, list) or not all(one in CONDITIONS for one in told):
+        doc.fault(f"only_when must be a list of {', '.join(CONDITIONS)}", "only_when")
+        return ()
+    return tuple(told)
 
 
 def _sample(doc: Document, number: int, test: Any, events: str) -> Sample | None:

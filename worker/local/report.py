@@ -119,6 +119,8 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
     held = _held(fact(finding, "profile"))
     if held and get(finding, "event", "name") in ("DeleteInstanceProfile", "RemoveRoleFromInstanceProfile"):
         yield "held", held
+        if remembered := get(fact(finding, "profile"), "instances"):
+            yield "recalls", ", ".join(_remembered(one) for one in remembered)
     for task in finding.get("tasks") or ():
         yield "task", f"{plain(get(task, 'action'))} {plain(get(task, 'target', 'name'))}"
     for one in finding.get("withheld") or ():
@@ -200,6 +202,12 @@ def _short(value: Any) -> str:
 def _instance(one: Mapping[str, Any]) -> str:
     name = f"{plain(one.get('name'))} " if one.get("name") else ""
     return f"{name}{plain(one.get('id'))} ({plain(one.get('region'))}, {plain(one.get('state'))})"
+
+
+def _remembered(one: Mapping[str, Any]) -> str:
+    until = f" until {plain(one.get('until'))[:16]}" if one.get("until") else ""
+    since = f"since {plain(one.get('since'))[:16]}" if one.get("since") else "found by a snapshot"
+    return f"{plain(one.get('id'))} ({plain(one.get('region'))}, {since}{until})"
 
 
 def _held(profile: Any) -> str:

@@ -15,6 +15,7 @@ from worker.model.fact import (
 )
 from worker.model.finding import (
     CIRCUMSTANCES,
+    CONDITIONS,
     Actor,
     Closing,
     Finding,
@@ -50,6 +51,7 @@ from worker.model.task import (
 
 __all__ = [
     "CIRCUMSTANCES",
+    "CONDITIONS",
     "DRY_RUN",
     "NAMESPACE",
     "Actor",

@@ -30,11 +30,16 @@ CIRCUMSTANCES = ("authorised", "documented", "replaced", "dry-run")
 """What may explain a finding: its actor may do that, a change was announced, what was deleted was made again, nothing was changed at all."""
 
 
+CONDITIONS = ("in-use",)
+"""What a rule may want to be known before it is told at all: that instances run which use the profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a finding says about the rule that made it. `remediation` names the actions the rule's author asks for.
 
-    `level_when` holds the level that a finding takes instead when a fact explains it; its keys are `CIRCUMSTANCES`.
+    `level_when` holds the level that a finding takes instead when a fact explains it; its keys are `CIRCUMSTANCES`. `only_when` holds
+    those of `CONDITIONS` without which a finding is not told.
     """
 
     id: str
@@ -47,6 +52,7 @@ class Rule:
     remediation: tuple[str, ...] = ()
     runbook: str | None = None
     level_when: Mapping[str, Level] = field(default_factory=dict)
+    only_when: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
