@@ -267,7 +267,7 @@ def test_a_role_taken_from_a_profile_in_use_is_told_by_itself(tmp_path, capsys):
     """An instance runs with the profile: two findings, the removal and the harm; the same without the instance: one, and one is counted."""
     started = record("web", "RunInstances", 2, eventSource="ec2.amazonaws.com")
     started["requestParameters"] = {"iamInstanceProfile": {"name": "web"}}
-    started["responseElements"] = {"instancesSet": {"items": [{"instanceId": "i-0a"}]}}
+    started["responseElements"] = {"instancesSet": {"items": [{"instanceId": "i-0000000a"}]}}
     (tmp_path / "with.json").write_text(json.dumps([*CHAIN[:3], started]))
     (tmp_path / "without.json").write_text(json.dumps(CHAIN[:3]))
     titles = {"Role removed from instance profile": "medium", "Role removed from an instance profile in use": "high"}

@@ -12,7 +12,7 @@ from worker.model import Origin, Record
 
 ACCOUNT, REGION = "111122223333", "eu-west-1"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-NAMES, ROLES, INSTANCES = ("web", "db"), ("r", "s"), ("i-0a", "i-0b", "i-0c")
+NAMES, ROLES, INSTANCES = ("web", "db"), ("r", "s"), ("i-0000000a", "i-0000000b", "i-0000000c")
 WAITS = (0, 0, 0, 1, 1, 7, 200, 4000)
 MOST_A_SECOND = 5
 """As many events of one profile or instance as are put in their order for certain."""

@@ -18,10 +18,11 @@ from tests.enrich.history import ACCOUNT, INSTANCES, NAMES, REGION, History, Tru
 from tests.state.stores import make_table, reset
 from worker.aws import Accounts
 from worker.enrich import roster
+from worker.enrich.instance_events import of_instance, users_of
 from worker.enrich.profile import events_of, fold
 from worker.enrich.recollection import forget, recollect
 from worker.enrich.roster import News, Profile, User
-from worker.enrich.uses import FORGOTTEN_AFTER, of_instance, users_of
+from worker.enrich.uses import FORGOTTEN_AFTER
 from worker.model import Record
 from worker.settings import Settings
 from worker.state.opening import open_store
@@ -36,13 +37,13 @@ def heard(dice: Random, calls: int, *, lost: float = 0.0) -> tuple[list[Heard], 
     """What a worker hears of a history, in the order in which it does: late and repeated records, and snapshots when they are taken."""
     history = History(dice)
     told: list[Heard] = [(history.now + timedelta(seconds=dice.choice(LATENESS)), record) for record in history.begin()]
-    for _ in range(calls):
+    for number in range(calls):
         history.wait()
         record = history.call()
         times = dice.choice((1, 1, 2)) if dice.random() >= lost else 0
         told += [(history.now + timedelta(seconds=dice.choice(LATENESS)), record) for _ in range(times)]
         if dice.random() < 0.2:
-            told.append((history.now + timedelta(microseconds=500_000), history.listed()))
+            told.append((history.now + timedelta(microseconds=500_000 + number), history.listed()))
     # Of what is heard at the same time anything may come first.
     dice.shuffle(told)
     return sorted(told, key=lambda one: one[0]), history

@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 
 from tests.enrich.conftest import OWN, RememberingStore
 from worker.enrich import uses
+from worker.enrich.instance_events import CALLS, of_instance, users_of
 from worker.enrich.offline import from_log
 from worker.enrich.profile import events_of
 from worker.enrich.recollection import MOST_INSTANCES, recollect
-from worker.enrich.uses import CALLS, of_instance, spent, users_of
+from worker.enrich.uses import spent
 from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Origin, ProfileEvent, Record, Rule, Subject
 from worker.settings import Settings
 from worker.state.store import Store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ARN = f"arn:aws:iam::{OWN}:instance-profile/fleet/web"
-MADE = {"associationId": "iip-assoc-1", "instanceId": "i-0a", "iamInstanceProfile": {"arn": ARN, "id": "AIPA1"}}
-WHOLE = {"instance": "i-0a", "region": "eu-west-1", "profile": "web", "profile_id": "AIPA1", "association": "iip-assoc-1"}
+MADE = {"associationId": "iip-assoc-1", "instanceId": "i-0000000a", "iamInstanceProfile": {"arn": ARN, "id": "AIPA1"}}
+WHOLE = {"instance": "i-0000000a", "region": "eu-west-1", "profile": "web", "profile_id": "AIPA1", "association": "iip-assoc-1"}
 
 
 def record(name: str, asked: Any = None, answered: Any = None, second: int = 0, **more: Any) -> Record:
@@ -63,36 +64,40 @@ def associated(name: str, asked: Any, made: Any = MADE, **more: Any) -> Record:
     ("told", "under", "detail"),
     [
         (
-            run("i-0a", profile="web"),
-            "instance/i-0a",
-            {"instance": "i-0a", "region": "eu-west-1", "profile": "web", "profile_id": "AIPAweb"},
+            run("i-0000000a", profile="web"),
+            "instance/i-0000000a",
+            {"instance": "i-0000000a", "region": "eu-west-1", "profile": "web", "profile_id": "AIPAweb"},
         ),
         (
-            record("RunInstances", {"iamInstanceProfile": {"arn": ARN}}, {"instancesSet": {"items": [{"instanceId": "i-0a"}]}}),
-            "instance/i-0a",
-            {"instance": "i-0a", "region": "eu-west-1", "profile": "web"},
+            record("RunInstances", {"iamInstanceProfile": {"arn": ARN}}, {"instancesSet": {"items": [{"instanceId": "i-0000000a"}]}}),
+            "instance/i-0000000a",
+            {"instance": "i-0000000a", "region": "eu-west-1", "profile": "web"},
         ),
         (
-            record("RunInstances", {}, {"instancesSet": {"items": [{"instanceId": "i-0a", "iamInstanceProfile": {"arn": ARN}}]}}),
-            "instance/i-0a",
-            {"instance": "i-0a", "region": "eu-west-1", "profile": "web"},
+            record("RunInstances", {}, {"instancesSet": {"items": [{"instanceId": "i-0000000a", "iamInstanceProfile": {"arn": ARN}}]}}),
+            "instance/i-0000000a",
+            {"instance": "i-0000000a", "region": "eu-west-1", "profile": "web"},
         ),
-        (terminate("i-0a", second=1), "instance/i-0a", {"instance": "i-0a", "region": "eu-west-1"}),
-        (associated("AssociateIamInstanceProfile", {"IamInstanceProfile": {"Name": "web"}, "InstanceId": "i-0a"}), "instance/i-0a", WHOLE),
+        (terminate("i-0000000a", second=1), "instance/i-0000000a", {"instance": "i-0000000a", "region": "eu-west-1"}),
         (
-            associated("AssociateIamInstanceProfile", {"IamInstanceProfile": {"Arn": ARN}, "InstanceId": "i-0a"}, None),
-            "instance/i-0a",
-            {"instance": "i-0a", "region": "eu-west-1", "profile": "web"},
+            associated("AssociateIamInstanceProfile", {"IamInstanceProfile": {"Name": "web"}, "InstanceId": "i-0000000a"}),
+            "instance/i-0000000a",
+            WHOLE,
+        ),
+        (
+            associated("AssociateIamInstanceProfile", {"IamInstanceProfile": {"Arn": ARN}, "InstanceId": "i-0000000a"}, None),
+            "instance/i-0000000a",
+            {"instance": "i-0000000a", "region": "eu-west-1", "profile": "web"},
         ),
         (
             associated("ReplaceIamInstanceProfileAssociation", {"IamInstanceProfile": {"Name": "web"}, "AssociationId": "iip-assoc-0"}),
-            "instance/i-0a",
+            "instance/i-0000000a",
             {**WHOLE, "replaces": "iip-assoc-0"},
         ),
         (
             associated("DisassociateIamInstanceProfile", {"AssociationId": "iip-assoc-1"}),
-            "instance/i-0a",
-            {"instance": "i-0a", "region": "eu-west-1", "association": "iip-assoc-1"},
+            "instance/i-0000000a",
+            {"instance": "i-0000000a", "region": "eu-west-1", "association": "iip-assoc-1"},
         ),
         (
             associated("DisassociateIamInstanceProfile", {"AssociationId": "iip-assoc-1"}, None),
@@ -112,17 +117,17 @@ def test_a_call_teaches_which_instance_and_which_profile(told: Record, under: st
 @pytest.mark.parametrize(
     "silent",
     [
-        run("i-0a", errorCode="Client.InvalidParameterValue"),
-        run("i-0a", errorCode="Client.DryRunOperation"),
-        run("i-0a", eventTime="yesterday"),
-        run("i-0a", recipientAccountId="../../etc"),
-        run("i-0a", eventSource="ec2.example.com"),
-        run("../i-0a"),
-        run("i-0a", profile="a*b"),
-        run("i-0a", recipientAccountId="111122223333", requestParameters=None),
-        record("RunInstances", {}, {"instancesSet": {"items": [{"instanceId": "i-0a"}]}}),
+        run("i-0000000a", errorCode="Client.InvalidParameterValue"),
+        run("i-0000000a", errorCode="Client.DryRunOperation"),
+        run("i-0000000a", eventTime="yesterday"),
+        run("i-0000000a", recipientAccountId="../../etc"),
+        run("i-0000000a", eventSource="ec2.example.com"),
+        run("../i-0000000a"),
+        run("i-0000000a", profile="a*b"),
+        run("i-0000000a", recipientAccountId="111122223333", requestParameters=None),
+        record("RunInstances", {}, {"instancesSet": {"items": [{"instanceId": "i-0000000a"}]}}),
         record("RunInstances", None, None),
-        record("StopInstances", {"instancesSet": {"items": [{"instanceId": "i-0a"}]}}),
+        record("StopInstances", {"instancesSet": {"items": [{"instanceId": "i-0000000a"}]}}),
     ],
 )
 def test_what_failed_or_makes_no_sense_teaches_nothing(silent: Record) -> None:
@@ -157,40 +162,44 @@ async def test_an_instance_is_told_until_it_is_terminated_or_given_another_profi
     swap = associated(
         "ReplaceIamInstanceProfileAssociation",
         {"IamInstanceProfile": {"Name": "db"}, "AssociationId": "iip-assoc-0"},
-        {"associationId": "iip-assoc-2", "instanceId": "i-0b"},
+        {"associationId": "iip-assoc-2", "instanceId": "i-0000000b"},
         second=30,
     )
-    told = await remembered(store, run("i-0a", "i-0b", "i-0c", second=1), swap, terminate("i-0c", "i-0f", second=40))
+    told = await remembered(
+        store, run("i-0000000a", "i-0000000b", "i-0000000c", second=1), swap, terminate("i-0000000c", "i-0000000f", second=40)
+    )
     assert told == [
-        ("i-0a", 1, None, "RunInstances"),
-        ("i-0c", 1, 40, "RunInstances"),
-        ("i-0b", 1, 30, "RunInstances"),
+        ("i-0000000a", 1, None, "RunInstances"),
+        ("i-0000000c", 1, 40, "RunInstances"),
+        ("i-0000000b", 1, 30, "RunInstances"),
     ]
-    assert await remembered(store, profile="db") == [("i-0b", 30, None, "ReplaceIamInstanceProfileAssociation")]
+    assert await remembered(store, profile="db") == [("i-0000000b", 30, None, "ReplaceIamInstanceProfileAssociation")]
 
 
 async def test_an_association_that_is_named_alone_ends_the_use_of_its_instance(store: RememberingStore) -> None:
     """The answer was withheld: the instance is known by the association that it was told to have."""
-    begun = associated("AssociateIamInstanceProfile", {"IamInstanceProfile": {"Name": "web"}, "InstanceId": "i-0a"}, second=1)
+    begun = associated("AssociateIamInstanceProfile", {"IamInstanceProfile": {"Name": "web"}, "InstanceId": "i-0000000a"}, second=1)
     ended = associated("DisassociateIamInstanceProfile", {"AssociationId": "iip-assoc-1"}, None, second=9)
-    assert await remembered(store, ended, begun) == [("i-0a", 1, 9, "AssociateIamInstanceProfile")]
+    assert await remembered(store, ended, begun) == [("i-0000000a", 1, 9, "AssociateIamInstanceProfile")]
 
 
 async def test_of_a_busy_groups_instances_the_latest_are_looked_at(store: RememberingStore) -> None:
     """And it is told that there are more."""
     for number in range(MOST_INSTANCES + 5):
-        store.events += events_of(run(f"i-{number:04}", second=number))
+        store.events += events_of(run(f"i-{number:08}", second=number))
     recollected = await recollect(cast("Store", store), OWN, "web")
     assert (len(recollected.uses), recollected.cut) == (MOST_INSTANCES, True)
-    assert recollected.uses[0].instance == f"i-{MOST_INSTANCES + 4:04}"
+    assert recollected.uses[0].instance == f"i-{MOST_INSTANCES + 4:08}"
 
 
 def test_an_instance_that_nothing_confirms_is_forgotten_in_the_end() -> None:
     """After 400 days, with its pointer; before, and while snapshots see it, it stays."""
-    events = list(events_of(run("i-0a")))[:1]
+    events = list(events_of(run("i-0000000a")))[:1]
     assert spent(events, START + timedelta(days=399)) == []
-    assert {event.profile for event in spent(events, START + timedelta(days=401))} == {of_instance("i-0a"), users_of("web")}
-    seen = ProfileEvent(OWN, of_instance("i-0a"), START + timedelta(days=390), "s", "Snapshot", {"instance": "i-0a", "profile": "web"})
+    assert {event.profile for event in spent(events, START + timedelta(days=401))} == {of_instance("i-0000000a"), users_of("web")}
+    seen = ProfileEvent(
+        OWN, of_instance("i-0000000a"), START + timedelta(days=390), "s", "Snapshot", {"instance": "i-0000000a", "profile": "web"}
+    )
     assert seen not in spent([*events, seen], START + timedelta(days=401))
 
 
@@ -210,7 +219,13 @@ async def test_in_use_is_judged_by_the_time_of_the_event(
     store: RememberingStore, make_finding: Callable[..., Finding], second: int, lacking: str | None
 ) -> None:
     """From the start of the first instance to the end of the last, as the log tells, with no AWS to ask; without any fact it is not known."""
-    await remembered(store, run("i-0a", second=5), run("i-0b", second=9), terminate("i-0a", second=20), terminate("i-0b", second=40))
+    await remembered(
+        store,
+        run("i-0000000a", second=5),
+        run("i-0000000b", second=9),
+        terminate("i-0000000a", second=20),
+        terminate("i-0000000b", second=40),
+    )
     finding = removal(second, IN_USE, make_finding("RemoveRoleFromInstanceProfile"))
     found = await from_log(finding, cast("Store", store), Settings(), lambda: START)
     assert found.lacking == lacking
@@ -222,11 +237,11 @@ async def test_in_use_is_judged_by_the_time_of_the_event(
     [
         ({"running": 1}, None, (), None),
         ({"pending": 1}, None, (), None),
-        ({"stopped": 4}, None, ("i-0a",), "in-use"),
-        ({}, None, ("i-0a",), "in-use"),
-        ({}, "eu-west-1: denied", ("i-0a",), None),
+        ({"stopped": 4}, None, ("i-0000000a",), "in-use"),
+        ({}, None, ("i-0000000a",), "in-use"),
+        ({}, "eu-west-1: denied", ("i-0000000a",), None),
         ({}, "eu-west-1: denied", (), "in-use"),
-        (None, "denied", ("i-0a",), None),
+        (None, "denied", ("i-0000000a",), None),
         (None, "denied", (), "in-use"),
     ],
 )

@@ -1,7 +1,7 @@
 """What the log teaches about instance profiles, and the facts `profile` (as remembered) and `profile_live` (as it is now).
 
 After a delete nobody but the log and earlier snapshots can tell the role, path and tags, and where EC2 may not be asked, nobody else the
-instances. `INTEREST` names the records wanted, `events_of` reads one of them (EC2's are `uses.py`'s), `fold` picks the life (`lives.py`)
+instances. `INTEREST` names the records wanted, `events_of` reads one of them (EC2's are `instance_events.py`'s), `fold` picks the life (`lives.py`)
 that a finding is about; all are pure. Values are documented in docs/facts.md. Source of the live fact:
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetInstanceProfile.html
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from worker.enrich import uses
+from worker.enrich import instance_events
 from worker.enrich.fact import ACCOUNT, IAM_NAME, Call, Case, FactKind, stamp, tags_of
 from worker.enrich.lives import ADD_ROLE, CALLS, CREATE, DELETE, REMOVE_ROLE, TAG, UNTAG, Deed, Life, lives
 from worker.enrich.recollection import recollect
@@ -22,7 +22,7 @@ from worker.model import Fact, FactSource, Finding, Interest, ProfileEvent, Reco
 from worker.settings import Settings
 
 SOURCE = "iam.amazonaws.com"
-INTEREST = Interest(pairs=frozenset((SOURCE, kind.lower()) for kind in CALLS)) | uses.INTEREST
+INTEREST = Interest(pairs=frozenset((SOURCE, kind.lower()) for kind in CALLS)) | instance_events.INTEREST
 
 MOST_TAGS = 50
 """https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html: 50 tags, keys of 128 and values of 256 characters; paths of 512."""
@@ -39,8 +39,8 @@ def events_of(record: Record) -> tuple[ProfileEvent, ...]:
 
     A failed call teaches nothing, nor does one without a time, an account id or a name that IAM would take.
     """
-    if record.source == uses.SOURCE:
-        return uses.events_of(record)
+    if record.source == instance_events.SOURCE:
+        return instance_events.events_of(record)
     account, time, name = record.account, record.time, _text(record.get("requestParameters", "instanceProfileName"), 128)
     if record.source != SOURCE or record.name not in CALLS or record.error_code is not None:
         return ()

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from worker.enrich.instance_events import of_association, of_instance, users_of
 from worker.enrich.sequence import as_looked
-from worker.enrich.uses import FORGOTTEN_AFTER, Use, of_association, of_instance, spent, users_of, uses
+from worker.enrich.uses import FORGOTTEN_AFTER, Use, spent, uses
 from worker.model import ProfileEvent
 from worker.state.store import Store
 

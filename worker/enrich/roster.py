@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker.enrich import recollection
+from worker.enrich.instance_events import of_instance, pointer
 from worker.enrich.sequence import MISSING, SEEN
-from worker.enrich.uses import of_instance, pointer
 from worker.model import ProfileEvent
 
 PROFILES = "roster/profiles"

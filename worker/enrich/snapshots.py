@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 from worker.aws import AccountClosedError, Accounts, explain
 from worker.enrich import roster
 from worker.enrich.fact import tags_of
+from worker.enrich.instance_events import profile_named
 from worker.enrich.profile import fold
 from worker.enrich.roster import News, Profile, User
-from worker.enrich.uses import profile_named
 from worker.observe.metrics import Metrics
 from worker.settings import Settings
 from worker.state.store import Claim, Store, StoreError
@@ -94,7 +94,12 @@ class Snapshots:
                 raise error
 
     async def _scope(self) -> list[str]:
-        own = await self._accounts.own_account()
+        """The accounts to look at; none where not even our own is known."""
+        try:
+            own = await self._accounts.own_account()
+        except Exception as error:  # noqa: BLE001  # whatever STS raises is told; explain() names it
+            self._metrics.snapshot("failed", missing={"account": explain(error).text})
+            return []
         if self._settings.member_role_name is None:
             return [own]
         if self._settings.accounts:

@@ -120,7 +120,7 @@ class ProfileEvent:
     """One thing that happened to an instance profile or to an instance that uses one, as remembered: enough to tell its roles, path, tags and
     instances after it is gone.
 
-    `profile` is the profile's name, or what else it is remembered under (`enrich/uses.py`, with a slash, which no profile's name has).
+    `profile` is the profile's name, or what else it is remembered under (`enrich/instance_events.py`, with a slash, which no profile's name has).
     `kind` is the CloudTrail event name, or `Snapshot` or `Missing` where a snapshot told it; `detail` is JSON-ready (role, path, tags,
     tag_keys, id, actor, instance, ...). `key` tells it from the others of the same profile: for a record, the record's key.
     """

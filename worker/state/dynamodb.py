@@ -97,8 +97,8 @@ class DynamoStore:
     async def remembered(self, under: str, before: datetime) -> AsyncIterator[ProfileEvent]:
         pages = self._table.scan(
             "remembered",
-            FilterExpression="begins_with(profile, :under) AND #time < :before",
-            ExpressionAttributeNames={"#time": "time"},
+            FilterExpression="begins_with(#profile, :under) AND #time < :before",
+            ExpressionAttributeNames={"#profile": "profile", "#time": "time"},
             ExpressionAttributeValues={":under": items.text(under), ":before": items.time(before)},
         )
         async for page in pages:
