@@ -8,15 +8,18 @@ is remembered with thousands of instances: the latest `MOST_INSTANCES` of them a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from worker.enrich.instance_events import of_association, of_instance, users_of
 from worker.enrich.sequence import as_looked
 from worker.enrich.uses import FORGOTTEN_AFTER, Use, spent, uses
 from worker.model import ProfileEvent
 from worker.state.store import Store
+
+T = TypeVar("T")
 
 LOOKED = "looked/"
 """Under this stands when a snapshot last saw all of an account's profiles, and all instances of each region."""
@@ -36,6 +39,16 @@ class Recollection:
     cut: bool = False
 
 
+async def every(asking: Iterable[Awaitable[T]]) -> list[T]:
+    """All the answers, in order. An error is raised when every question has come to its end, so that none is left behind."""
+    told: list[T] = []
+    for answer in await asyncio.gather(*asking, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+        told.append(answer)
+    return told
+
+
 async def recollect(store: Store, account: str, profile: str, more: Iterable[ProfileEvent] = ()) -> Recollection:
     """All that is remembered of a profile, and what `more` events tell that may not have been learnt yet. Raises `StoreError`."""
     more = tuple(more)
@@ -53,12 +66,12 @@ async def recollect(store: Store, account: str, profile: str, more: Iterable[Pro
         region = next((str(event.detail["region"]) for event in events if "region" in event.detail), "")
         return uses(as_looked(events, seen.get(region)))
 
-    own, looked = await asyncio.gather(recall(profile), recall(LOOKED))
+    own, looked = await every([recall(profile), recall(LOOKED)])
     seen = {event.key: event.time for event in looked}
     latest = await store.latest(account, users_of(profile), MOST_INSTANCES + 1)
     pointers = [*latest[:MOST_INSTANCES], *(event for event in more if event.profile == users_of(profile))]
     instances = dict.fromkeys(str(event.detail["instance"]) for event in pointers)
-    found = [use for told in await asyncio.gather(*map(used_by, instances)) for use in told if use.profile == profile]
+    found = [use for told in await every(map(used_by, instances)) for use in told if use.profile == profile]
     found.sort(key=lambda use: (use.until is None, use.until or use.told_at, use.told_at, use.instance), reverse=True)
     return Recollection(tuple(as_looked(own, seen.get(PROFILES))), tuple(found), len(latest) > MOST_INSTANCES)
 

@@ -26,6 +26,7 @@ from worker.enrich import roster
 from worker.enrich.fact import tags_of
 from worker.enrich.instance_events import profile_named
 from worker.enrich.profile import fold
+from worker.enrich.recollection import every
 from worker.enrich.roster import News, Profile, User
 from worker.observe.metrics import Metrics
 from worker.settings import Settings
@@ -88,10 +89,7 @@ class Snapshots:
             async with at_once:
                 await _Look(self._accounts, self._store, self._settings, self._metrics, self._clock, account).take()
 
-        failed = await asyncio.gather(*(one(account) for account in await self._scope()), return_exceptions=True)
-        for error in failed:
-            if error is not None:
-                raise error
+        await every(one(account) for account in await self._scope())
 
     async def _scope(self) -> list[str]:
         """The accounts to look at; none where not even our own is known."""
@@ -141,7 +139,7 @@ class _Look:
             if profiles is not None:
                 await self._note(await self._of_profiles(*profiles))
             at_once = asyncio.Semaphore(REGIONS_AT_ONCE)
-            await asyncio.gather(*(self._region(region, at_once) for region in regions or ()))
+            await every(self._region(region, at_once) for region in regions or ())
             outcome = "partial" if self._faults else outcome
         self._metrics.snapshot(outcome, account=self._account, calls=self._calls, learnt=self._learnt, missing=self._faults)
 

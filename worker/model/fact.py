@@ -99,7 +99,7 @@ class EnrichedFinding:
         """Whether instances run that use the profile: as EC2 answers, or where it does not answer for all, as is remembered of the event's time."""
         live, at = self.facts.get("instances"), self.finding.record.time
         if live is not None and live.status is FactStatus.KNOWN:
-            states = live.value["by_state"]
+            states = live.value.get("by_state", {})
             if states.get("running") or states.get("pending"):
                 return True
             if live.reason is None:

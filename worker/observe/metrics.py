@@ -1,7 +1,7 @@
 """What happened, said once: each method is one happening, and from it come both the metric and the log line.
 
 The rest of the worker calls these methods and neither counts nor logs of its own. Labels come from closed sets (rule, suppression, level,
-action, fact, outcome, reason, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where
+action, fact, outcome, reason, condition, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where
 on-call should know of it a panel and an alert in `deploy/`.
 """
 
