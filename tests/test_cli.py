@@ -193,6 +193,13 @@ def test_rules_test_counts_and_tells_correlations_too(rules, tmp_path, capsys):
     assert "keys.yml:30: test 'one' of 'Many keys': " in capsys.readouterr().err
 
 
+def test_rules_show_tells_what_must_be_known(capsys):
+    """A rule that is told only when the facts say so, and one that is always."""
+    for title, wanted in (("Role removed from an instance profile in use", True), ("Role removed from instance profile", False)):
+        assert cli.main(["rules", "show", title]) == 0
+        assert ("told only when  in-use" in " ".join(capsys.readouterr().out.splitlines())) is wanted
+
+
 @pytest.mark.parametrize("called", ["0f6d3a8e-3c0b-4a55-9a35-6a2f6d0f4b1c", "0F6D3A8E-3C0B-4A55-9A35-6A2F6D0F4B1C", "key_made", "key Made"])
 def test_rules_show_tells_all_of_a_rule(rules, capsys, called):
     """By its id, name or title, a rule is told with its metadata, index, surroundings and condition."""

@@ -409,6 +409,27 @@ async def test_a_suppressed_finding_reaches_nobody_and_is_counted(house):
     assert sample(house.metrics, "findings_suppressed_total", rule=rule.rule.id, suppression="build-7") == 1
 
 
+@pytest.mark.parametrize("in_use", [False, True])
+async def test_a_finding_that_wants_something_known_is_told_only_then(house, in_use):
+    """Without an instance that is known to use the profile it is settled untold, counted once, and its tasks with it; else it is told."""
+    compiled = with_shipped().rules[0]
+    wanting = replace(compiled, rule=replace(compiled.rule, only_when=("in-use",)))
+    users = [{"since": None, "until": None}] if in_use else []
+    told = Fact("profile", FactStatus.KNOWN, {"instances": users}, NOON, FactSource.MEMORY)
+
+    async def investigate(finding: Finding) -> EnrichedFinding:
+        return EnrichedFinding(finding, {"profile": told})
+
+    pipeline = Pipeline(replace(house.parts, rules=lambda: index([wanting]), investigate=investigate))
+    house.put("a", "one")
+    for receives in (1, 2):
+        assert (await pipeline(message("a", receives=receives))).delete
+    assert (house.told(), len(house.tasks.taken)) == ((["one"], 1) if in_use else ([], 0))
+    assert sample(house.metrics, "findings_untold_total", rule=compiled.rule.id, condition="in-use") == (not in_use)
+    assert sample(house.metrics, "findings_total", rule=compiled.rule.id, level="high") == in_use
+    assert sample(house.metrics, "findings_duplicate_total") == 1
+
+
 async def _run(pipeline, one):
     return await pipeline(one)
 

@@ -71,7 +71,7 @@ def test_a_folder_of_logs_is_read_and_the_rest_passed_over(tmp_path, capsys):
     assert status == 0
     assert "DeleteInstanceProfile" in names(findings)
     assert (stats["files"], stats["records"], stats["findings"]) == (1, 5, len(findings))
-    assert stats["skipped"] == {"digest": 1, "insight": 1, "no-log": 1}
+    assert stats["skipped"] == {"digest": 1, "insight": 1, "no-log": 1, "not-in-use": 1}
     assert stats.keys() == {"files", "records", "bytes_compressed", "bytes_inflated", "findings", "seconds", "skipped"}
 
 
@@ -142,7 +142,7 @@ def test_odd_things_in_a_folder_are_counted_and_stop_nothing(tmp_path, capsys):
     os.mkfifo(logs / "pipe")
     status, findings, stats, _ = scan(capsys, tmp_path, tmp_path, logs / "x.json")
     assert (status, stats["files"], stats["records"]) == (0, 1, 5)
-    assert stats["skipped"] == {"no-file": 2}
+    assert stats["skipped"] == {"no-file": 2, "not-in-use": 1}
     assert findings
 
 
@@ -230,6 +230,64 @@ def wrapped(path, records, how):
         ]
         (folder / "x.jsonl").write_bytes(b"\n".join(lines))
     return folder
+
+
+def test_the_real_deletions_are_told_whole_from_the_log_alone(shared_data, capsys):
+    """Three profiles that Terraform made and deleted: role, tags and the instance that ran with each, by whom, and that none came back."""
+    status, findings, stats, _ = scan(capsys, shared_data / "cloudtrail" / "invictus")
+    assert status == 0
+    deleted = {one["subject"]["name"]: one for one in findings if one["rule"]["title"] == "Instance profile deleted"}
+    used = {
+        "stratus-red-team-ec2-steal-credentials-instance": [("i-0dbc91f429e48eeed", "2023-07-10T11:55:21Z", "2023-07-10T12:08:06Z")],
+        "stratus-red-team-ec2-enumerate-instance": [("i-05c30218156bcc246", "2023-07-10T12:03:24Z", "2023-07-10T12:08:05Z")],
+        "stratus-red-team-usr-data-instance": [],
+    }
+    assert deleted.keys() == used.keys()
+    for name, one in deleted.items():
+        facts = {fact: told["value"] for fact, told in one["facts"].items()}
+        profile = facts["profile"]
+        assert profile["last_role"]["name"] == name.removesuffix("-instance") + "-role"
+        assert (profile["path"], profile["tags"], profile["complete"]) == ("/", {"StratusRedTeam": "true"}, True)
+        assert all("2023-07-10T11:55" <= at < one["event"]["time"] for at in profile["learnt_at"].values())
+        told = [(use["id"], use["since"], use["until"]) for use in profile["instances"]]
+        assert told == used[name]
+        assert {(use["how"], use["region"]) for use in profile["instances"]} <= {("RunInstances", "us-east-1")}
+        assert (facts["replaced"]["replaced"], facts["authorised"]["authorised"], facts["authorised"]["iac_agent"]) == (
+            False,
+            False,
+            "Terraform",
+        )
+        assert "AWS was not asked" in one["facts"]["replaced"]["reason"]
+    # Every instance had been terminated before its profile lost the role, so nobody is told of a profile in use.
+    assert "Role removed from an instance profile in use" not in {one["rule"]["title"] for one in findings}
+    assert (stats["skipped"]["not-in-use"], stats["findings"]) == (3, len(findings))
+
+
+def test_a_role_taken_from_a_profile_in_use_is_told_by_itself(tmp_path, capsys):
+    """An instance runs with the profile: two findings, the removal and the harm; the same without the instance: one, and one is counted."""
+    started = record("web", "RunInstances", 2, eventSource="ec2.amazonaws.com")
+    started["requestParameters"] = {"iamInstanceProfile": {"name": "web"}}
+    started["responseElements"] = {"instancesSet": {"items": [{"instanceId": "i-0000000a"}]}}
+    (tmp_path / "with.json").write_text(json.dumps([*CHAIN[:3], started]))
+    (tmp_path / "without.json").write_text(json.dumps(CHAIN[:3]))
+    titles = {"Role removed from instance profile": "medium", "Role removed from an instance profile in use": "high"}
+    for name, expected in (("with", titles), ("without", {"Role removed from instance profile": "medium"})):
+        _, findings, stats, _ = scan(capsys, tmp_path / f"{name}.json")
+        told = {one["rule"]["title"]: one["level"] for one in findings if one["event"]["name"] == "RemoveRoleFromInstanceProfile"}
+        assert told == expected
+        assert stats["skipped"].get("not-in-use", 0) == 2 - len(expected)
+        assert stats["findings"] == len(findings)
+
+
+@pytest.mark.parametrize("seconds", [59, 60])
+def test_a_profile_is_not_replaced_as_far_as_the_log_goes_on(tmp_path, capsys, seconds):
+    """A minute of log after the deletion without a new profile says that there is none; less says nothing."""
+    at = f"2026-11-23T12:0{(4 + seconds) // 60}:{(4 + seconds) % 60:02}Z"
+    (tmp_path / "x.json").write_text(json.dumps([*CHAIN[:4], record("other", "TagInstanceProfile", 0, eventTime=at)]))
+    _, findings, _, _ = scan(capsys, tmp_path / "x.json")
+    (fact,) = [one["facts"]["replaced"] for one in findings if one["rule"]["title"] == "Instance profile deleted"]
+    assert (fact["status"], fact["source"]) == (("known", "memory") if seconds == 60 else ("unknown", "live"))
+    assert "AWS was not asked" in fact["reason"]
 
 
 @pytest.mark.parametrize("how", ["inflated", "lines", "eventbridge"])

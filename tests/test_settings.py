@@ -34,7 +34,9 @@ def test_every_setting_is_read(tmp_path):
             "TRAILMEND_INFLIGHT_INFLATED_BYTES": "600000000",
             "TRAILMEND_MEMBER_ROLE_NAME": "TrailmendMember",
             "TRAILMEND_EXTERNAL_ID": "secret",
+            "TRAILMEND_ACCOUNTS": "111122223333, 444455556666",
             "TRAILMEND_REGIONS": "us-east-1,us-gov-west-1",
+            "TRAILMEND_SNAPSHOT_SECONDS": "900",
             "TRAILMEND_AUTHORIZED_PRINCIPALS": "arn:aws:iam::*:role/terraform-*, arn:aws:iam::111122223333:user/ci",
             "TRAILMEND_CHANGE_PATTERN": "CHG[0-9]{7}",
             "TRAILMEND_REMEDIATION_MODE": "AUTO",
@@ -48,6 +50,7 @@ def test_every_setting_is_read(tmp_path):
     assert told.http_address == HttpAddress("::1", 0)
     assert (told.inflight_object_bytes, told.inflight_inflated_bytes) == (70_000_000, 600_000_000)
     assert told.regions == ("us-east-1", "us-gov-west-1")
+    assert (told.accounts, told.snapshot_seconds) == (("111122223333", "444455556666"), 900.0)
     assert told.authorized_principals == ("arn:aws:iam::*:role/terraform-*", "arn:aws:iam::111122223333:user/ci")
     assert (told.change_pattern, told.remediation_mode, told.log_level) == ("CHG[0-9]{7}", Mode.AUTO, "debug")
 
@@ -79,7 +82,11 @@ def test_every_setting_is_read(tmp_path):
         ("INFLIGHT_INFLATED_BYTES", "1000"),
         ("MEMBER_ROLE_NAME", "arn:aws:iam::111122223333:role/x"),
         ("EXTERNAL_ID", "has no use alone"),
+        ("ACCOUNTS", "111122223333"),
+        ("ACCOUNTS", "production"),
         ("REGIONS", "Ireland"),
+        ("SNAPSHOT_SECONDS", "59"),
+        ("SNAPSHOT_SECONDS", "604801"),
         ("CHANGE_PATTERN", "(?=lookahead)"),
         ("REMEDIATION_MODE", "approve"),
         ("LOG_LEVEL", "loud"),

@@ -26,6 +26,8 @@ from worker.detect.rulebook import Rulebook
 from worker.dispatch.sinks import Stream, open_sink
 from worker.enrich import profile
 from worker.enrich.investigator import Investigator
+from worker.enrich.recollection import forget
+from worker.enrich.snapshots import Snapshots
 from worker.ingest.objects import ObjectError, Objects
 from worker.ingest.queue import Queue
 from worker.ingest.trail import Bounds
@@ -47,6 +49,8 @@ FORGET_EVENTS_AFTER = timedelta(days=5 * 365)
 """A profile's role and tags are what a restore needs, and profiles live for years."""
 FORGET_EVERY = timedelta(hours=1)
 """Windows of minutes leave sightings behind all day. One worker of a fleet does it for all, because DynamoDB bills every read of the table."""
+FORGET_INSTANCES_EVERY = timedelta(days=1)
+"""What is remembered of instances is kept for a month after it is over, so a day more is no matter."""
 CLOSE_EVERY_SECONDS = 15.0
 """How often correlations are asked for spans that are over. Small beside the lateness that they wait for."""
 LEASE_MARGIN_SECONDS = 20.0
@@ -110,7 +114,10 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
         )
         queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)
-        beside = (rules.watch, partial(rules.reload_when, world.hangup), partial(_close_due, pipeline, metrics))
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [rules.watch]
+        beside += [partial(rules.reload_when, world.hangup), partial(_close_due, pipeline, metrics)]
+        if settings.snapshot_seconds:
+            beside.append(Snapshots(accounts, store, settings, metrics, world.clock, world.owner).watch)
         await _serve(queue, pipeline, settings, world, metrics, store, stop, beside)
 
 
@@ -192,6 +199,8 @@ async def _forget(store: Store, world: World, metrics: Metrics) -> None:
         try:
             if await store.claim("forget", world.owner, now, FORGET_EVERY) is Claim.WON:
                 metrics.life("forgotten", **await store.prune(now - FORGET_CLAIMS_AFTER, now - FORGET_EVENTS_AFTER, now))
+            if await store.claim("forget instances", world.owner, now, FORGET_INSTANCES_EVERY) is Claim.WON:
+                metrics.life("instances_forgotten", events=await forget(store, now))
         except StoreError as error:
             metrics.fault("forget", "store", detail=str(error))
 

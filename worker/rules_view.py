@@ -80,6 +80,8 @@ def told(rulebook: Rulebook, entry: Entry, now: datetime) -> Iterator[Text]:
     if entry.name:
         yield _line("name", entry.name)
     yield from _levels(rulebook, rule)
+    if rule.only_when:
+        yield _line("told only when", ", ".join(rule.only_when))
     yield _line("file", f"{entry.path}:{entry.line}")
     for label, texts in (
         ("description", (rule.description,)),

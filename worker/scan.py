@@ -96,6 +96,7 @@ class Scan:
         self._told, self._advanced = told, advanced
         self._findings: dict[str, Finding] = {}
         self._hits: dict[tuple[str, str], Record] = {}
+        self._read_to: dict[str | None, datetime] = {}
 
     async def read(self, sources: AsyncIterator[Source]) -> None:
         """Read everything there is and correlate it; the findings are in `results` afterwards."""
@@ -123,7 +124,11 @@ class Scan:
     async def results(self, clock: Callable[[], datetime]) -> AsyncIterator[dict[str, Any]]:
         """The findings by event time, as JSON-ready values with the facts that the scanned log holds."""
         for finding in sorted(self._findings.values(), key=_by_time):
-            found = await from_log(finding, self._store, self._settings, clock)
+            found = await from_log(finding, self._store, self._settings, clock, self._read_to.get(finding.record.account))
+            if (lacking := found.lacking) is not None:
+                self.stats.skipped[f"not-{lacking}"] += 1
+                self.stats.findings -= 1
+                continue
             yield wire.finding_as_dict(found, plan(found))
 
     async def _take(self, source: Source, body: bytes | Unreadable) -> None:
@@ -151,6 +156,8 @@ class Scan:
         if learnt := [event for record in read.records for event in profile.events_of(record)]:
             await self._store.learn(learnt)
         for record in read.records:
+            if record.time is not None:
+                self._read_to[record.account] = max(record.time, self._read_to.get(record.account, record.time))
             try:
                 if self._in_time(record):
                     self._match(source, record)

@@ -22,6 +22,8 @@ SQS_MAX_VISIBILITY_SECONDS = 43_200
 
 LONGEST_LATENESS_SECONDS = 604_800
 """A week: what CloudTrail delivers later than that is nothing that a window could wait for."""
+SHORTEST_PERIOD_SECONDS, LONGEST_PERIOD_SECONDS = 60.0, 604_800.0
+"""Of snapshots: an account is not asked for all that it has more often than each minute."""
 MAX_PORT = 65_535
 
 
@@ -72,7 +74,9 @@ class Settings:
     inflight_inflated_bytes: int = 512 * 2**20
     member_role_name: str | None = None
     external_id: str | None = None
+    accounts: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    snapshot_seconds: float = 3600.0
     enrich_deadline_seconds: float = 10.0
     authorized_principals: tuple[str, ...] = ()
     change_pattern: str | None = None
@@ -108,7 +112,9 @@ class Settings:
             inflight_inflated_bytes=read.one("INFLIGHT_INFLATED_BYTES", _whole(1, 2**40), default.inflight_inflated_bytes),
             member_role_name=read.one("MEMBER_ROLE_NAME", _role_name, default.member_role_name),
             external_id=read.one("EXTERNAL_ID", str, default.external_id),
+            accounts=read.one("ACCOUNTS", _accounts, default.accounts),
             regions=read.one("REGIONS", _regions, default.regions),
+            snapshot_seconds=read.one("SNAPSHOT_SECONDS", _period, default.snapshot_seconds),
             enrich_deadline_seconds=read.one("ENRICH_DEADLINE_SECONDS", _seconds(0.1, 600), default.enrich_deadline_seconds),
             authorized_principals=read.one("AUTHORIZED_PRINCIPALS", _list, default.authorized_principals),
             change_pattern=read.one("CHANGE_PATTERN", _pattern, default.change_pattern),
@@ -130,6 +136,8 @@ class Settings:
                 )
         if settings.external_id and not settings.member_role_name:
             read.faults.append(f"{PREFIX}EXTERNAL_ID: has no use without {PREFIX}MEMBER_ROLE_NAME")
+        if settings.accounts and not settings.member_role_name:
+            read.faults.append(f"{PREFIX}ACCOUNTS: has no use without {PREFIX}MEMBER_ROLE_NAME")
         if read.faults:
             raise SettingsError(read.faults)
         return settings
@@ -254,6 +262,21 @@ def _role_name(text: str) -> str:
     if not re.fullmatch(r"[\w+=,.@/-]{1,128}", text, re.ASCII) or text.startswith("arn:"):
         raise ValueError(f"'{text}' is not the name of a role (a name, not an ARN: the account is put in for each member)")
     return text
+
+
+def _accounts(text: str) -> tuple[str, ...]:
+    accounts = _list(text)
+    for account in accounts:
+        if not re.fullmatch(r"[0-9]{12}", account, re.ASCII):
+            raise ValueError(f"'{account}' is not the id of an AWS account, which has 12 digits")
+    return accounts
+
+
+def _period(text: str) -> float:
+    seconds = _seconds(0, LONGEST_PERIOD_SECONDS)(text)
+    if 0 < seconds < SHORTEST_PERIOD_SECONDS:
+        raise ValueError(f"{text} is neither 0 (never) nor {SHORTEST_PERIOD_SECONDS:g} seconds or more")
+    return seconds
 
 
 def _regions(text: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """One finding, from its claim to its dispatched tasks: told once, whoever finds it and how often, and once more when its facts are complete.
 
-In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. A finding
+In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. One whose
+rule wants something known that is not is settled untold, and counted. A finding
 that could not be told whole is given back, and what a sink took of it is remembered, so that the next try puts only the rest.
 
 A finding whose facts could not all be had in time is told as it is, and marked as awaiting them; whoever sees it again (its message is left to come
@@ -112,8 +113,13 @@ class Teller:
         done = False
         try:
             found = replace(await self.investigate(finding), update=update)
-            if update and found.pending and not last:
+            if found.pending and not last and (update or found.lacking is not None):
                 return Told(awaited=True)
+            if update == 0 and (lacking := found.lacking) is not None:
+                await self.store.settle([key], self.owner, self.clock())
+                done = True
+                self.metrics.untold(finding.rule.id, lacking, finding.id)
+                return Told()
             planned = plan(found)
             # Whoever took longer than the lease may have lost the claim; nobody is told twice.
             if await self.store.claim(key, self.owner, self.clock(), self.lease) is not Claim.WON:

@@ -102,6 +102,9 @@ def everything_happens(to: Metrics) -> None:
     to.rule_error(rule.id, "TypeError")
     for status in FactStatus:
         to.fact(Fact("user", status, None, now, FactSource.EVENT, "AccessDenied" if status is FactStatus.UNKNOWN else None), 0.2)
+    for outcome in ("complete", "partial", "closed", "failed"):
+        to.snapshot(outcome)
+    to.untold(rule.id, "in-use", finding.id)
     to.suppressed(rule.id, "vpc-migration", "CHG0048213", finding.id)
     to.sighted(rule.id, 3)
     for reason in ("untimed", "crowded", "late"):

@@ -26,7 +26,7 @@ BUCKET = f"trailmend-{ACCOUNT}-us-east-1"
 TRAIL = "arn:aws:cloudtrail:us-east-1:{}:trail/{}"
 READING = ("Get", "List", "Describe", "Lookup", "GenerateCredentialReport")
 """How actions that change nothing begin; one has IAM draw up what it has."""
-ASKED = ("iam", "ec2", "cloudtrail", "autoscaling", "batch", "elasticbeanstalk")
+ASKED = ("iam", "ec2", "cloudtrail", "organizations", "autoscaling", "batch", "elasticbeanstalk")
 """The services that facts are asked of."""
 
 

@@ -57,6 +57,14 @@ def test_a_rule_carries_all_that_its_file_says():
     assert sample.events == ({"eventTime": "2026-11-02T09:14:31Z", "eventName": "DeleteInstanceProfile"},)
 
 
+def test_a_rule_says_what_must_be_known():
+    """What it wants to be known before it is told arrives in the compiled rule; without it, it wants nothing."""
+    for text, wanted in ((GOOD, ()), (swapped("level: high", "level: high\nonly_when: [in-use]"), ("in-use",))):
+        (rule,), faults = read("gone.yml", text)
+        assert not faults
+        assert rule.rule.only_when == wanted
+
+
 def test_a_rule_without_id_and_level_gets_both():
     """A missing id is made of the title, always the same; a missing level claims nothing."""
     text = swapped("id: 5F0E3D1C-9A55-4A4C-8D1D-2F0A3F6F7D11\n", "").replace("level: high\n", "")
@@ -88,6 +96,8 @@ def test_several_documents_are_several_rules():
         pytest.param(swapped("id: 5F0E3D1C-", "id: nonsense-"), 2, "no UUID", id="an id that is no UUID"),
         pytest.param(swapped("level: high", "level: severe"), 17, "severe", id="an unknown level"),
         pytest.param(swapped("level: high", "level: 3"), 17, "level", id="a level that is no text"),
+        pytest.param(swapped("level: high", "only_when: in-use"), 17, "only_when", id="a condition that is no list"),
+        pytest.param(swapped("level: high", "only_when: [on-fire]"), 17, "in-use", id="a condition that nobody knows"),
         pytest.param(swapped("[attack.impact]", "[impact]"), 7, "tag", id="a tag without a namespace"),
         pytest.param(swapped("[attack.impact]", "attack.impact"), 7, "tags", id="tags that are no list"),
         pytest.param(swapped("[Terraform]", "[a: b]"), 16, "falsepositives", id="a false positive that is no text"),

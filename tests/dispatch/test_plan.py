@@ -42,6 +42,19 @@ def test_a_deleted_profile_is_restored_with_all_that_is_remembered():
     }
 
 
+def test_where_ec2_does_not_answer_the_remembered_instances_get_it_back():
+    """Those that still use it and whose region is known; what EC2 does answer, even nothing, counts for more."""
+    users = [
+        {"id": "i-1", "region": "eu-west-1", "until": None},
+        {"id": "i-2", "region": "eu-west-1", "until": "2026-01-02T03:04:05Z"},
+        {"id": "i-3", "region": None, "until": None},
+    ]
+    subject, remembered = PROFILE, {**REMEMBERED, "instances": users}
+    for facts, told in (({}, ["i-1"]), ({"instances": {"instances": []}}, [])):
+        (task,) = plan(found("restore-instance-profile", "DeleteInstanceProfile", subject, {"profile": remembered, **facts})).tasks
+        assert [one["instance_id"] for one in task.params["instances"]] == told
+
+
 def test_a_profile_made_again_without_its_role_is_still_restored():
     """An empty profile of the same name does not help the instances, and may be an attacker's."""
     facts = {"profile": REMEMBERED, "replaced": {"replaced": True, "by": "x", "same_role": False}}

@@ -23,16 +23,19 @@ RULE = Rule("rule", "A rule", Level.HIGH)
 
 
 class RememberingStore:
-    """The one part of the store that enrichment uses, with the store's promise: sorted by time, then key."""
+    """The part of the store that the facts use, with the store's promises: by time, then key, or the last key first."""
 
     def __init__(self) -> None:
         self.events: list[ProfileEvent] = []
         self.recalls = 0
 
     async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
-        self.recalls += 1
+        self.recalls += "/" not in profile
         found = {event.key: event for event in self.events if (event.account, event.profile) == (account, profile)}
         return sorted(found.values(), key=lambda event: (event.time, event.key))
+
+    async def latest(self, account: str, profile: str, limit: int) -> Sequence[ProfileEvent]:
+        return sorted(await self.recall(account, profile), key=lambda event: event.key, reverse=True)[:limit]
 
 
 @pytest.fixture

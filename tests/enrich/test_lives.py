@@ -122,8 +122,12 @@ def test_no_record_can_make_it_raise(name: str, parameters: dict[str, Any], made
 
 
 def test_the_reader_is_told_which_records_are_wanted() -> None:
-    """Its interest is exactly the six calls, in IAM."""
+    """Its interest is exactly the six calls in IAM, and the five in EC2 that tell which instance uses which profile."""
     assert all(INTEREST.wants("iam.amazonaws.com", name) for name in SHORT.values())
+    ec2 = {"RunInstances", "TerminateInstances", "AssociateIamInstanceProfile", "DisassociateIamInstanceProfile"}
+    ec2.add("ReplaceIamInstanceProfileAssociation")
+    assert len(INTEREST.pairs) == 11
+    assert all(INTEREST.wants("ec2.amazonaws.com", name) for name in ec2)
     assert not INTEREST.wants("dms.amazonaws.com", "DeleteInstanceProfile")
     assert not INTEREST.wants("iam.amazonaws.com", "GetInstanceProfile")
 
@@ -178,6 +182,49 @@ def test_a_trail_with_gaps_still_tells_what_it_saw() -> None:
     assert (value["last_role"]["name"], value["last_role"]["removed_at"]) == ("r", None)
     assert (value["path"], value["tags"], value["complete"]) == (None, None, False)
     assert fold([], None).as_value() == {}
+
+
+def seen(second: float, number: int, **detail: Any) -> ProfileEvent:
+    """`seen(3.5, 1, role="r")`: a snapshot of the profile; without detail it was missing."""
+    whole = {"id": "AIPA0", "arn": "arn:x", "path": "/", "created": "2025-06-01T00:00:00+00:00", **detail}
+    kind, detail = ("Snapshot", whole) if detail else ("Missing", {})
+    return ProfileEvent("111122223333", "web", START + timedelta(seconds=second), f"snapshot-{number}", kind, detail)
+
+
+def test_a_snapshot_tells_of_a_profile_from_before_the_log() -> None:
+    """Role, path and tags, each with the moment of the snapshot, and when it was made; a later delete finds all of it."""
+    events = [seen(0.5, 1, role="r", tags={"team": "ops"}), told(600, "Remove r", 2), told(601, "Delete", 3)]
+    value = fold(events, START + timedelta(seconds=601)).as_value()
+    assert (value["last_role"]["name"], value["path"], value["tags"], value["complete"]) == ("r", "/", {"team": "ops"}, True)
+    assert value["learnt_at"] == dict.fromkeys(("path", "role", "tags"), "2026-01-01T00:00:00.500000Z")
+    assert value["created"] == {"at": "2025-06-01T00:00:00Z", "by": None, "principal": None}
+
+
+def test_each_thing_is_told_with_the_moment_it_was_learnt() -> None:
+    """Path at the creation, the role when it was added, tags when they were last changed; a snapshot of the same changes none of it."""
+    events = [told(0, "Create"), told(3, "Add r", 1), told(9, "Tag team=ops", 2), seen(900, 3, role="r", tags={"team": "ops"})]
+    value = fold([*events, told(1000, "Remove r", 4)], None).as_value()
+    assert value["learnt_at"] == {"path": "2026-01-01T00:00:00Z", "role": "2026-01-01T00:00:03Z", "tags": "2026-01-01T00:00:09Z"}
+
+
+def test_a_profile_missing_from_a_snapshot_was_deleted_by_then() -> None:
+    """By nobody known; its own late record takes over, and a profile of another id is another life."""
+    before = [told(0, "Create"), seen(400, 1, role=None)]
+    gone = fold([*before, seen(4000, 2)], None).as_value()
+    assert (gone["exists"], gone["deleted"]) == (False, {"at": "2026-01-01T01:06:40Z", "by": None, "principal": None})
+    late = fold([*before, seen(4000, 2), told(2000, "Delete", 3)], None).as_value()
+    assert late["deleted"]["by"] == "arn:aws:iam::111122223333:user/ann"
+    other = fold([*before, seen(4000, 2, id="AIPA9", role="s")], START).as_value()
+    assert (other["id"], other["exists"], other["recreated"]) == ("AIPA0", False, None)
+
+
+@pytest.mark.parametrize(("second", "role"), [(100, "s"), (279, "s"), (281, "r"), (400, "r")])
+def test_what_the_log_tells_from_just_before_a_listing_counts_for_more(second: int, role: str) -> None:
+    """A listing may be behind: of a role changed in the three minutes before its end the log has it, later the listing."""
+    events = [told(0, "Create"), told(99, "Remove r", 1), told(100, "Add s", 2), seen(second, 3, role="r")]
+    life = fold(events, None).life
+    assert life is not None
+    assert life.role == role
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,8 +62,10 @@ def test_a_kept_demo_tells_its_story_and_ends_clean_on_ctrl_c(tmp_path):
         text = read_until(process, "Ctrl-C ends it.")
         children = children_of(process.pid)
         assert len(children) == 2
-        assert "What to wake up for (7)" in text
+        assert "What to wake up for (8)" in text
         assert "restore-instance-profile web-fleet" in text
+        assert "Role removed from an instance profile in use" in text
+        assert re.search(r"recalls +i-[0-9a-f]+ \((us-east-1|eu-west-1), since ", text)
         assert "curl -s http://127.0.0.1:" in text
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)

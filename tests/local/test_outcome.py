@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from worker.local.block import plain
 from worker.local.outcome import Outcome, explained, missing, totals
-from worker.local.report import plain, show
+from worker.local.report import show
 from worker.local.story import BATCH, FLEET, Cast, Instance, Story, tell
 
 CAST = Cast("AIDA1", "AKIA2", "AROA1", "AIPA1", (Instance("i-1", "us-east-1", "web-1"),), "AROA2", "AROA3", "AIPA2", "AIPA3")

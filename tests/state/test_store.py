@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -92,6 +93,8 @@ async def test_nothing_is_a_valid_question(store: Store) -> None:
     """Empty lists, unknown profiles and an empty journal are answered with nothing."""
     await store.settle([], "a", NOW)
     await store.learn([])
+    await store.forget([])
+    assert await store.latest("111111111111", "web", 5) == []
     assert await store.settled([]) == frozenset()
     assert await store.recall("111111111111", "web") == []
     assert [line async for line in store.journal()] == []
@@ -148,6 +151,43 @@ async def test_order_and_repetition_of_learning_do_not_matter(kind: str, request
         asyncio.run(check(events, cuts, seed))
 
     await asyncio.to_thread(property_holds)
+
+
+async def test_an_event_of_a_known_key_takes_its_place(opened: Opened) -> None:
+    """Detail, kind and time are those of the last that was learnt, in whichever process."""
+    await opened.store.learn([profile_event(1)])
+    later = replace(profile_event(1, seconds=9), kind="Snapshot", detail={"role": None})
+    await (await opened.again()).learn([later])
+    assert await opened.store.recall("111111111111", "web") == [later]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 20, 21])
+async def test_the_latest_of_a_profile_come_by_their_keys(limit: int, store: Store) -> None:
+    """The last key first, whatever the time, and no more than were asked for."""
+    events = [replace(profile_event(n, seconds=-n), key=f"{n:03}") for n in range(20)]
+    await store.learn([*events, profile_event(99, profile="other")])
+    assert await store.latest("111111111111", "web", limit) == events[::-1][:limit]
+
+
+async def test_what_is_remembered_under_a_beginning_is_told_page_by_page(store: Store) -> None:
+    """Of every account and of more than a page: what is from before the time, and nothing of other names."""
+    old = [profile_event(n, seconds=-1 - n, profile=f"instance/i-{n % 7}") for n in range(450)]
+    other = replace(profile_event(998, seconds=-1, profile="instance/i-0"), account="222222222222")
+    await store.learn([*old, other, profile_event(999, profile="instance/i-0"), profile_event(997, seconds=-5, profile="instance")])
+    told = [event async for event in store.remembered("instance/", NOW)]
+    assert sorted(told, key=lambda e: (e.time, e.key)) == sorted([*old, other], key=lambda e: (e.time, e.key))
+    assert [event async for event in store.remembered("nothing/", NOW)] == []
+
+
+async def test_what_is_forgotten_is_gone_and_nothing_else(opened: Opened) -> None:
+    """Also twice in one call, more than a batch, and while it is being told; unknown ones are no error."""
+    events = [profile_event(n, seconds=-1) for n in range(60)]
+    await opened.store.learn(events)
+    await (await opened.again()).forget([*events[1:], events[1], profile_event(99), replace(events[0], account="222222222222")])
+    assert await opened.store.recall("111111111111", "web") == [events[0]]
+    async for event in opened.store.remembered("web", NOW):
+        await opened.store.forget([event])
+    assert await opened.store.recall("111111111111", "web") == []
 
 
 # The journal.

@@ -19,7 +19,7 @@ from sigma.rule import SigmaRuleBase
 from worker.detect import levels
 from worker.detect.document import Document
 from worker.detect.fields import Event
-from worker.model import Level, Rule, stable_id
+from worker.model import CONDITIONS, Level, Rule, stable_id
 
 TEXTS = ("id", "name", "description", "level", "status")
 LISTS = ("references", "falsepositives", "tags")
@@ -44,6 +44,7 @@ class Own:
     remediation: tuple[str, ...] = ()
     runbook: str | None = None
     level_when: Mapping[str, Level] | None = None
+    only_when: tuple[str, ...] = ()
 
 
 def check(doc: Document) -> None:
@@ -78,6 +79,7 @@ def rule(parsed: SigmaRuleBase, own: Own) -> Rule:
         remediation=own.remediation,
         runbook=own.runbook,
         level_when=own.level_when or {},
+        only_when=own.only_when,
     )
 
 
@@ -107,7 +109,16 @@ def own(doc: Document, events: str = "event") -> Own:
         tests = []
     samples = [_sample(doc, number, test, events) for number, test in enumerate(tests)]
     level_when = levels.rows(doc, doc.data.get("level_when") or {}, "level_when")
-    return Own(tuple(sample for sample in samples if sample is not None), tuple(remediation), runbook, level_when)
+    told = tuple(sample for sample in samples if sample is not None)
+    return Own(told, tuple(remediation), runbook, level_when, _only_when(doc))
+
+
+def _only_when(doc: Document) -> tuple[str, ...]:
+    told = doc.data.get("only_when") or []
+    if not isinstance(told, list) or not all(one in CONDITIONS for one in told):
+        doc.fault(f"only_when must be a list of {', '.join(CONDITIONS)}", "only_when")
+        return ()
+    return tuple(told)
 
 
 def _sample(doc: Document, number: int, test: Any, events: str) -> Sample | None:

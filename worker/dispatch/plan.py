@@ -84,13 +84,7 @@ def _restore_instance_profile(found: EnrichedFinding) -> _Answer:
         return _Against("replaced", f"it was made again by {replaced.get('by') or 'somebody'}")
     remembered = found.value("profile")
     known: Mapping[str, Any] = remembered if isinstance(remembered, Mapping) else {}
-    instances = found.value("instances")
-    listed = instances.get("instances") if isinstance(instances, Mapping) else instances
-    users = [
-        {"instance_id": one.get("id"), "region": one.get("region"), "state": one.get("state")}
-        for one in (listed if isinstance(listed, list | tuple) else ())
-        if isinstance(one, Mapping)
-    ]
+    users = [{"instance_id": one.get("id"), "region": one.get("region"), "state": one.get("state")} for one in _users(found, known)]
     params = {
         "path": known.get("path") or "/",
         "role": _role(known),
@@ -99,6 +93,14 @@ def _restore_instance_profile(found: EnrichedFinding) -> _Answer:
         "deleted_at": None if finding.record.time is None else finding.record.time.isoformat(),
     }
     return target, params
+
+
+def _users(found: EnrichedFinding, remembered: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The instances that lost it, as EC2 tells; where that is not known, those that are remembered to use it. The executor looks at each."""
+    live = found.value("instances")
+    listed = (live if isinstance(live, Mapping) else remembered).get("instances")
+    every = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list | tuple) else []
+    return every if isinstance(live, Mapping) else [one for one in every if one.get("until") is None and one.get("region") is not None]
 
 
 def _role(remembered: Mapping[str, Any]) -> str | None:

@@ -1,42 +1,48 @@
 """What the log teaches about instance profiles, and the facts `profile` (as remembered) and `profile_live` (as it is now).
 
-After a delete nobody but the log can tell the role, path and tags. `INTEREST` names the records wanted, `events_of` reads one of them,
-`fold` picks the life (`lives.py`) that a finding is about; all are pure. Values are documented in docs/facts.md. Source of the live
-fact: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetInstanceProfile.html
-
-EC2's association calls and RunInstances teach nothing here: instances keep the ARN of a deleted profile and are asked for themselves
-(`instances.py`), and a profile of a busy Auto Scaling group would be remembered by the thousand.
+After a delete nobody but the log and earlier snapshots can tell the role, path and tags, and where EC2 may not be asked, nobody else the
+instances. `INTEREST` names the records wanted, `events_of` reads one of them (EC2's are `instance_events.py`'s), `fold` picks the life (`lives.py`)
+that a finding is about; all are pure. Values are documented in docs/facts.md. Source of the live fact:
+https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetInstanceProfile.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from worker.enrich import instance_events
 from worker.enrich.fact import ACCOUNT, IAM_NAME, Call, Case, FactKind, stamp, tags_of
-from worker.enrich.lives import ADD_ROLE, CREATE, DELETE, RANK, REMOVE_ROLE, TAG, UNTAG, Deed, Life, lives
+from worker.enrich.lives import ADD_ROLE, CALLS, CREATE, DELETE, REMOVE_ROLE, TAG, UNTAG, Deed, Life, lives
+from worker.enrich.recollection import recollect
+from worker.enrich.uses import Use
 from worker.model import Fact, FactSource, Finding, Interest, ProfileEvent, Record
 from worker.settings import Settings
 
 SOURCE = "iam.amazonaws.com"
-INTEREST = Interest(pairs=frozenset((SOURCE, kind.lower()) for kind in RANK))
+INTEREST = Interest(pairs=frozenset((SOURCE, kind.lower()) for kind in CALLS)) | instance_events.INTEREST
 
 MOST_TAGS = 50
 """https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html: 50 tags, keys of 128 and values of 256 characters; paths of 512."""
+
+MOST_LISTED = 100
+"""Instances told in a fact: those that use the profile, then the latest that did."""
 
 LIVE_SECONDS = 5.0
 """Short: a replacement makes the profile again within seconds."""
 
 
 def events_of(record: Record) -> tuple[ProfileEvent, ...]:
-    """What a record teaches about a profile: one event or none. Never raises.
+    """What a record teaches about a profile and the instances that use it. Never raises.
 
     A failed call teaches nothing, nor does one without a time, an account id or a name that IAM would take.
     """
+    if record.source == instance_events.SOURCE:
+        return instance_events.events_of(record)
     account, time, name = record.account, record.time, _text(record.get("requestParameters", "instanceProfileName"), 128)
-    if record.source != SOURCE or record.name not in RANK or record.error_code is not None:
+    if record.source != SOURCE or record.name not in CALLS or record.error_code is not None:
         return ()
     if account is None or time is None or name is None or not ACCOUNT.fullmatch(account) or not IAM_NAME.fullmatch(name):
         return ()
@@ -128,17 +134,19 @@ class ProfileMemory:
             "id": life.id,
             "path": life.path,
             "tags": None if life.tags is None else dict(life.tags),
-            "complete": life.created is not None,
+            "complete": life.complete,
             "roles": [] if life.role is None else [life.role],
             "last_role": last,
             "created": _told(life.created),
             "deleted": _told(life.deleted),
             "recreated": self._recreated(),
+            "learnt_at": {"path": stamp(life.path_at), "role": stamp(life.role_at), "tags": stamp(life.tags_at)},
         }
 
     def _recreated(self) -> dict[str, Any] | None:
         after = self.successor
-        if after is None or (created := _told(after.created)) is None:
+        # One that only a snapshot told of is left for IAM to confirm: who made it is not known.
+        if after is None or (created := _told(after.created)) is None or created["principal"] is None:
             return None
         return created | {"exists": after.deleted is None, "roles": [] if after.role is None else [after.role]}
 
@@ -171,6 +179,15 @@ def _end(told: Sequence[Life], number: int) -> datetime:
     return told[number].told_at if deleted is None else deleted.at
 
 
+def used_in(life: Life, use: Use) -> bool:
+    """Whether a use of a profile's name was one of this life of it, as far as ids and times tell."""
+    if life.id is not None and use.profile_id is not None:
+        return life.id == use.profile_id
+    before = life.created is not None and use.until is not None and use.until < life.created.at
+    after = life.deleted is not None and use.since is not None and use.since > life.deleted.at
+    return not (before or after)
+
+
 def profile_of(finding: Finding) -> tuple[str, str] | None:
     """The account and name of the instance profile that a finding is about, when IAM would take both."""
     subject, account = finding.subject, finding.record.account
@@ -185,10 +202,24 @@ async def _remembered(case: Case) -> Fact:
         return PROFILE.unknown(case.clock(), "the record names no instance profile, or no account")
     record = case.finding.record
     # Its own record may not have been learnt yet; folding it in twice makes no difference.
-    memory = fold((*await case.store.recall(*named), *events_of(record)), record.time)
+    recollected = await recollect(case.store, *named, more=events_of(record))
+    memory = fold(recollected.events, record.time)
+    used = [use for use in recollected.uses if memory.life is None or used_in(memory.life, use)]
     if memory.life is None or (memory.life.empty and memory.successor is None):
-        return PROFILE.unknown(case.clock(), "the log read so far tells nothing about this profile from before this event")
-    return PROFILE.known({"name": named[1], "account": named[0], **memory.as_value()}, memory.life.told_at)
+        if not used:
+            return PROFILE.unknown(case.clock(), "the log read so far tells nothing about this profile from before this event")
+        life = memory.life or Life(max(use.told_at for use in used))
+    else:
+        life = memory.life
+    value = {
+        "name": named[1],
+        "account": named[0],
+        **replace(memory, life=life).as_value(),
+        "instances": [use.as_value() for use in used[:MOST_LISTED]],
+    }
+    more = recollected.cut or len(used) > MOST_LISTED
+    reason = f"instances: {len(value['instances'])} are told, and more are remembered" if more else None
+    return PROFILE.known(value, life.told_at, reason=reason)
 
 
 async def _live(case: Case) -> Fact:

@@ -140,6 +140,7 @@ class _Play:
             "TRAILMEND_HTTP_ADDRESS": self._worker_address,
             "TRAILMEND_MEMBER_ROLE_NAME": MEMBER_ROLE,
             "TRAILMEND_EXTERNAL_ID": EXTERNAL_ID,
+            "TRAILMEND_ACCOUNTS": f"{WEB_ACCOUNT},{BATCH_ACCOUNT}",
             "TRAILMEND_REGIONS": ",".join(REGIONS),
             "TRAILMEND_AUTHORIZED_PRINCIPALS": f"arn:aws:iam::{BATCH_ACCOUNT}:role/{DEPLOYER}",
             "TRAILMEND_CHANGE_PATTERN": CHANGE_PATTERN,

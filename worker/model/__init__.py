@@ -16,6 +16,7 @@ from worker.model.fact import (
 )
 from worker.model.finding import (
     CIRCUMSTANCES,
+    CONDITIONS,
     WORSE,
     Actor,
     Census,
@@ -54,6 +55,7 @@ from worker.model.task import (
 __all__ = [
     "BANDS",
     "CIRCUMSTANCES",
+    "CONDITIONS",
     "DRY_RUN",
     "NAMESPACE",
     "WORSE",

@@ -109,6 +109,28 @@ class EnrichedFinding:
         """How bad it is: the rule's level, or the one that its table of levels has for the circumstances that hold."""
         return self.finding.rule.level_in(self.circumstances)
 
+    @property
+    def lacking(self) -> str | None:
+        """The first condition of the rule that is not known to hold, so that the finding is not told; None where it is."""
+        holding = {"in-use"} if self._in_use else set()
+        return next((one for one in self.finding.rule.only_when if one not in holding), None)
+
+    @property
+    def _in_use(self) -> bool:
+        """Whether instances run that use the profile: as EC2 answers, or where it does not answer for all, as is remembered of the event's time."""
+        live, at = self.facts.get("instances"), self.finding.record.time
+        if live is not None and live.status is FactStatus.KNOWN:
+            states = live.value.get("by_state", {})
+            if states.get("running") or states.get("pending"):
+                return True
+            if live.reason is None:
+                return False
+        remembered = self.value("profile") or {}
+        spans = [(_moment(one["since"]), _moment(one["until"])) for one in remembered.get("instances", ())]
+        return any(
+            (since is None or at is None or since <= at) and (until is None or (at is not None and at < until)) for since, until in spans
+        )
+
 
 def _is_back(replaced: Mapping[str, Any]) -> bool:
     """Whether a profile that was made again explains its deletion.
@@ -119,11 +141,18 @@ def _is_back(replaced: Mapping[str, Any]) -> bool:
     return replaced.get("same_role") is True and replaced.get("same_principal") is not False and replaced.get("in_grace") is not False
 
 
+def _moment(stamp: str | None) -> datetime | None:
+    return None if stamp is None else datetime.fromisoformat(stamp)
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileEvent:
-    """One thing that happened to an instance profile, as remembered: enough to tell its roles, path and tags after it is gone.
+    """One thing that happened to an instance profile or to an instance that uses one, as remembered: enough to tell its roles, path, tags and
+    instances after it is gone.
 
-    `kind` is the CloudTrail event name; `detail` is JSON-ready (role, path, tags, tag_keys, id, actor). `key` is the record's key.
+    `profile` is the profile's name, or what else it is remembered under (`enrich/instance_events.py`, with a slash, which no profile's name has).
+    `kind` is the CloudTrail event name, or `Snapshot` or `Missing` where a snapshot told it; `detail` is JSON-ready (role, path, tags,
+    tag_keys, id, actor, instance, ...). `key` tells it from the others of the same profile: for a record, the record's key.
     """
 
     account: str

@@ -34,11 +34,16 @@ WORSE = frozenset({"wide"})
 """The circumstances that raise a level, where nothing explains the finding; all others lower it."""
 
 
+CONDITIONS = ("in-use",)
+"""What a rule may want to be known before it is told at all: that instances run which use the profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a finding says about the rule that made it. `remediation` names the actions the rule's author asks for.
 
-    `level_when` holds the level that a finding takes instead in a circumstance; its keys are `CIRCUMSTANCES`.
+    `level_when` holds the level that a finding takes instead in a circumstance; its keys are `CIRCUMSTANCES`. `only_when` holds those of
+    `CONDITIONS` without which a finding is not told.
     """
 
     id: str
@@ -51,6 +56,7 @@ class Rule:
     remediation: tuple[str, ...] = ()
     runbook: str | None = None
     level_when: Mapping[str, Level] = field(default_factory=dict)
+    only_when: tuple[str, ...] = ()
 
     @property
     def levels(self) -> Mapping[str, Level]:

@@ -1,7 +1,7 @@
 """What happened, said once: each method is one happening, and from it come both the metric and the log line.
 
 The rest of the worker calls these methods and neither counts nor logs of its own. Labels come from closed sets (rule, suppression, level,
-action, fact, outcome, reason, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where
+action, fact, outcome, reason, condition, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where
 on-call should know of it a panel and an alert in `deploy/`.
 """
 
@@ -32,6 +32,18 @@ class Fault(Protocol):
     def text(self) -> str: ...
 
 
+def _counters(registry: CollectorRegistry) -> Callable[..., Counter]:
+    return lambda name, text, *labels: Counter(f"trailmend_{name}", text, labels, registry=registry)
+
+
+def _gauges(registry: CollectorRegistry) -> Callable[..., Gauge]:
+    return lambda name, text, *labels: Gauge(f"trailmend_{name}", text, labels, registry=registry)
+
+
+def _histograms(registry: CollectorRegistry) -> Callable[..., Histogram]:
+    return lambda name, text, buckets, *labels: Histogram(f"trailmend_{name}", text, labels, buckets=buckets, registry=registry)
+
+
 class Metrics:
     """Counts and logs. One instance a process, handed to whoever has something to say."""
 
@@ -40,15 +52,7 @@ class Metrics:
         self.log = log
         self.calls = Calls(registry, log)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"trailmend_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"trailmend_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"trailmend_{name}", text, labels, buckets=buckets, registry=registry)
-
+        counter, gauge, histogram = _counters(registry), _gauges(registry), _histograms(registry)
         gauge("processes", "Worker processes that run.").set(1)
         counter("process_restarts", "Worker processes that ended by themselves and were started again.")
         self._received = counter("messages_received", "Messages received from a queue.", "queue")
@@ -82,6 +86,9 @@ class Metrics:
             "rules_refused", "1 while the rules on disk are refused for a fault and older ones are in force, else 0."
         )
         self._suppressed = counter("findings_suppressed", "Findings not told because a suppression holds.", "rule", "suppression")
+        self._untold = counter(
+            "findings_untold", "Findings not told because what their rule wants to be known (only_when) is not.", "rule", "condition"
+        )
         self._sightings = counter("sightings", "Records kept for a correlation, each time that they are seen.", "rule")
         self._sightings_dropped = counter(
             "sightings_dropped",
@@ -108,6 +115,12 @@ class Metrics:
         self._duplicates = counter("findings_duplicate", "Findings seen before and not dispatched again.")
         self._facts = counter("facts", "Facts by outcome: known, gone or unknown.", "fact", "outcome")
         self._fact_seconds = histogram("fact_seconds", "Time to learn a fact.", SECONDS, "fact")
+        self._snapshots = counter(
+            "snapshots",
+            "Accounts looked at for profile memory: complete, partial (something could not be listed), closed (the account cannot be "
+            "entered) or failed.",
+            "outcome",
+        )
         self._deliveries = counter("deliveries", "Findings and tasks handed to a sink.", "sink", "outcome")
         self._tasks = counter("tasks_dispatched", "Tasks put on the task queue.", "action")
         self._withheld = counter("tasks_withheld", "Actions a rule asked for and the facts spoke against.", "action", "reason")
@@ -243,6 +256,10 @@ class Metrics:
         self._suppressed.labels(rule_id, suppression_id).inc()
         self.log.info("finding_suppressed", rule=rule_id, suppression=suppression_id, reason=reason, finding_id=finding_id)
 
+    def untold(self, rule_id: str, condition: str, finding_id: str) -> None:
+        self._untold.labels(rule_id, condition).inc()
+        self.log.info("finding_untold", rule=rule_id, condition=condition, finding_id=finding_id)
+
     def rule_error(self, rule: str, error: str, **context: Any) -> None:
         self._rule_errors.labels(rule).inc()
         self.log.error("rule_error", rule=rule, error=error, **context)
@@ -254,6 +271,11 @@ class Metrics:
         self._fact_seconds.labels(fact.name).observe(seconds)
         if fact.reason is not None:
             self.log.warning("fact_incomplete" if fact.status is FactStatus.KNOWN else "fact_unknown", fact=fact.name, reason=fact.reason)
+
+    def snapshot(self, outcome: str, **context: Any) -> None:
+        """An account was looked at. `outcome` is complete, partial, closed or failed; `context` says what could not be had and why."""
+        self._snapshots.labels(outcome).inc()
+        (self.log.info if outcome == "complete" else self.log.warning)("snapshot", outcome=outcome, **context)
 
     # Telling.
 

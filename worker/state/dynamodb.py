@@ -89,6 +89,29 @@ class DynamoStore:
         found = [items.to_profile_event(item) async for item in self._table.query("recall", _IN, values)]
         return sorted(found, key=lambda event: (event.time, event.key))
 
+    async def latest(self, account: str, profile: str, limit: int) -> Sequence[ProfileEvent]:
+        if limit < 1:  # which DynamoDB refuses to be asked
+            return []
+        values = {":pk": items.text(items.profile_partition(account, profile))}
+        return [items.to_profile_event(item) async for item in self._table.query("latest", _IN, values, limit, ScanIndexForward=False)]
+
+    async def remembered(self, under: str, before: datetime) -> AsyncIterator[ProfileEvent]:
+        pages = self._table.scan(
+            "remembered",
+            FilterExpression="begins_with(#profile, :under) AND #time < :before",
+            ExpressionAttributeNames={"#profile": "profile", "#time": "time"},
+            ExpressionAttributeValues={":under": items.text(under), ":before": items.time(before)},
+        )
+        async for page in pages:
+            for item in page:
+                yield items.to_profile_event(item)
+
+    async def forget(self, events: Sequence[ProfileEvent]) -> None:
+        # One batch may not name an item twice.
+        keys = {(event.account, event.profile, event.key) for event in events}
+        gone = [items.key(items.profile_partition(account, profile), key) for account, profile, key in keys]
+        await self._table.write("forget", [{"DeleteRequest": {"Key": key}} for key in gone])
+
     # Windows.
 
     async def sight(self, sightings: Sequence[Sighting], keep_until: datetime) -> None:

@@ -28,6 +28,10 @@ WHERE settled_at IS NULL AND (lease_until <= :now OR owner = excluded.owner)"""
 _SETTLE = """INSERT INTO claims (key, owner, settled_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, settled_at = excluded.settled_at WHERE settled_at IS NULL"""
 
+_EVENTS = "SELECT account, profile, time, key, kind, detail FROM profile_events"
+_REMEMBERED = f"""{_EVENTS} WHERE time < ? AND substr(profile, 1, ?) = ? AND (account, profile, key) > (?, ?, ?)
+ORDER BY account, profile, key LIMIT ?"""
+
 _SIGHT = """INSERT INTO sightings (window, time, key, keep_until, packed, aspect) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (window, time, key) DO UPDATE SET keep_until = excluded.keep_until WHERE keep_until < excluded.keep_until"""
 
@@ -82,10 +86,27 @@ class SqliteStore:
         await self._database.write("INSERT OR REPLACE INTO profile_events VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
-        query = "SELECT time, key, kind, detail FROM profile_events WHERE account = ? AND profile = ? ORDER BY time, key"
-        rows = await self._database.rows(query, (account, profile))
+        return await self._events(f"{_EVENTS} WHERE account = ? AND profile = ? ORDER BY time, key", (account, profile))
+
+    async def latest(self, account: str, profile: str, limit: int) -> Sequence[ProfileEvent]:
+        return await self._events(f"{_EVENTS} WHERE account = ? AND profile = ? ORDER BY key DESC LIMIT ?", (account, profile, limit))
+
+    async def remembered(self, under: str, before: datetime) -> AsyncIterator[ProfileEvent]:
+        last = ("", "", "")
+        while events := await self._events(_REMEMBERED, (canonical.micros(before), len(under), under, *last, PAGE)):
+            for event in events:
+                yield event
+            last = (events[-1].account, events[-1].profile, events[-1].key)
+
+    async def forget(self, events: Sequence[ProfileEvent]) -> None:
+        rows = [(event.account, event.profile, event.key) for event in events]
+        await self._database.write("DELETE FROM profile_events WHERE account = ? AND profile = ? AND key = ?", rows)
+
+    async def _events(self, query: str, values: Sequence[object]) -> list[ProfileEvent]:
+        rows = await self._database.rows(query, values)
         return [
-            ProfileEvent(account, profile, canonical.moment(time), key, kind, canonical.load(detail)) for time, key, kind, detail in rows
+            ProfileEvent(account, profile, canonical.moment(time), key, kind, canonical.load(detail))
+            for account, profile, time, key, kind, detail in rows
         ]
 
     # Windows.

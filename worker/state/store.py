@@ -53,10 +53,25 @@ class Store(Protocol):
         """Those of the keys that are settled."""
 
     async def learn(self, events: Sequence[ProfileEvent]) -> None:
-        """Remember profile events. Idempotent by (account, profile, event key); any order and any number of times."""
+        """Remember profile events. Idempotent by (account, profile, event key); any order and any number of times.
+
+        One whose key is remembered already takes its place.
+        """
 
     async def recall(self, account: str, profile: str) -> Sequence[ProfileEvent]:
         """All that is remembered of a profile, by event time, then event key."""
+
+    async def latest(self, account: str, profile: str, limit: int) -> Sequence[ProfileEvent]:
+        """What is remembered of a profile, the last key first: at most `limit` of it."""
+
+    def remembered(self, under: str, before: datetime) -> AsyncIterator[ProfileEvent]:
+        """The events from before a time of every account and every name that begins with `under`, in no order.
+
+        Those that are forgotten meanwhile may come or not.
+        """
+
+    async def forget(self, events: Sequence[ProfileEvent]) -> None:
+        """Forget events, by (account, profile, event key). No effect for unknown ones."""
 
     async def sight(self, sightings: Sequence[Sighting], keep_until: datetime) -> None:
         """Remember sightings until a time at least. Idempotent by (window, key); any order and any number of times; the later `keep_until` stays."""
