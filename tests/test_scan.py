@@ -242,6 +242,12 @@ def test_the_real_deletions_are_told_whole_from_the_log_alone(shared_data, capsy
         "stratus-red-team-ec2-enumerate-instance": [("i-05c30218156bcc246", "2023-07-10T12:03:24Z", "2023-07-10T12:08:05Z")],
         "stratus-red-team-usr-data-instance": [],
     }
+    # Four of the six RunInstances that name a profile came before EC2 knew of it.
+    refused = {
+        "stratus-red-team-ec2-steal-credentials-instance": ["2023-07-10T11:55:18Z", "2023-07-10T11:55:16Z"],
+        "stratus-red-team-ec2-enumerate-instance": ["2023-07-10T12:03:21Z", "2023-07-10T12:03:20Z"],
+        "stratus-red-team-usr-data-instance": [],
+    }
     assert deleted.keys() == used.keys()
     for name, one in deleted.items():
         facts = {fact: told["value"] for fact, told in one["facts"].items()}
@@ -252,6 +258,8 @@ def test_the_real_deletions_are_told_whole_from_the_log_alone(shared_data, capsy
         told = [(use["id"], use["since"], use["until"]) for use in profile["instances"]]
         assert told == used[name]
         assert {(use["how"], use["region"]) for use in profile["instances"]} <= {("RunInstances", "us-east-1")}
+        assert [one["at"] for one in profile["failed_launches"]] == refused[name]
+        assert {one["error"] for one in profile["failed_launches"]} <= {"Client.InvalidParameterValue"}
         assert (facts["replaced"]["replaced"], facts["authorised"]["authorised"], facts["authorised"]["iac_agent"]) == (
             False,
             False,

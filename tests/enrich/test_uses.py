@@ -50,9 +50,9 @@ def run(*instances: str, profile: str = "web", second: int = 0, **more: Any) -> 
     return record("RunInstances", {"iamInstanceProfile": {"name": profile}}, {"instancesSet": {"items": items}}, second, **more)
 
 
-def terminate(*instances: str, second: int) -> Record:
+def terminate(*instances: str, second: int, **more: Any) -> Record:
     items = {"instancesSet": {"items": [{"instanceId": one} for one in instances]}}
-    return record("TerminateInstances", items, items, second)
+    return record("TerminateInstances", items, items, second, **more)
 
 
 def associated(name: str, asked: Any, made: Any = MADE, **more: Any) -> Record:
@@ -117,8 +117,9 @@ def test_a_call_teaches_which_instance_and_which_profile(told: Record, under: st
 @pytest.mark.parametrize(
     "silent",
     [
-        run("i-0000000a", errorCode="Client.InvalidParameterValue"),
+        terminate("i-0000000a", second=1, errorCode="Client.UnauthorizedOperation"),
         run("i-0000000a", errorCode="Client.DryRunOperation"),
+        record("RunInstances", {}, None, errorCode="Client.VcpuLimitExceeded"),
         run("i-0000000a", eventTime="yesterday"),
         run("i-0000000a", recipientAccountId="../../etc"),
         run("i-0000000a", eventSource="ec2.example.com"),
@@ -201,6 +202,21 @@ def test_an_instance_that_nothing_confirms_is_forgotten_in_the_end() -> None:
         OWN, of_instance("i-0000000a"), START + timedelta(days=390), "s", "Snapshot", {"instance": "i-0000000a", "profile": "web"}
     )
     assert seen not in spent([*events, seen], START + timedelta(days=401))
+
+
+async def test_launches_that_failed_are_told_with_the_life_that_they_asked_for(
+    store: RememberingStore, make_finding: Callable[..., Finding]
+) -> None:
+    """The latest first, those after the delete too, in any order and once each; dry runs, other profiles and earlier lives are left out."""
+    refused: dict[str, Any] = {"errorCode": "Client.InvalidParameterValue", "userIdentity": {"arn": f"arn:aws:iam::{OWN}:user/ci"}}
+    launches = [run(second=second, **refused) for second in (50, 5, 30)]
+    others = [run(profile="other", second=31, **refused), run(second=32, errorCode="Client.DryRunOperation"), run(second=1, **refused)]
+    iam = {"eventSource": "iam.amazonaws.com", "asked": {"instanceProfileName": "web"}}
+    await remembered(store, record("CreateInstanceProfile", second=4, **iam), *launches, *launches, *others)
+    finding = removal(40, Rule("r", "Deleted", Level.HIGH), make_finding("DeleteInstanceProfile"))
+    told = (await from_log(finding, cast("Store", store), Settings(), lambda: START)).value("profile")["failed_launches"]
+    assert [one["at"][-4:] for one in told] == [":50Z", ":30Z", ":05Z"]
+    assert {(one["by"], one["error"]) for one in told} == {(f"arn:aws:iam::{OWN}:user/ci", "Client.InvalidParameterValue")}
 
 
 # What a finding says.

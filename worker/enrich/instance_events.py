@@ -3,7 +3,8 @@
 An end names an instance and no profile (TerminateInstances, DisassociateIamInstanceProfile), so what is told of an instance is remembered
 under the instance; under each profile stands only which instances to look at (`pointer`). Names with a slash, which IAM does not take, keep
 these apart from the profiles themselves. Where an association's answer was withheld only the association is known, and it is remembered under
-that: an instance that was told to have it then loses it.
+that: an instance that was told to have it then loses it. A launch with a profile that fails is remembered as such: after a delete it tells who needs
+the profile.
 
 Shapes: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html, API_AssociateIamInstanceProfile.html,
 API_ReplaceIamInstanceProfileAssociation.html and API_DisassociateIamInstanceProfile.html; CloudTrail writes the last three in an object
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from worker.enrich.fact import ACCOUNT, IAM_NAME
-from worker.model import Interest, ProfileEvent, Record, stable_id
+from worker.model import Interest, ProfileEvent, Record, is_dry_run, stable_id
 
 SOURCE = "ec2.amazonaws.com"
 RUN, TERMINATE = "RunInstances", "TerminateInstances"
@@ -28,6 +29,8 @@ INTEREST = Interest(pairs=frozenset((SOURCE, kind.lower()) for kind in CALLS))
 
 MOST_INSTANCES = 1000
 """Of one record: TerminateInstances takes no more, and a record of RunInstances has room for fewer."""
+MOST_CHARACTERS = 128
+"""Of an error code that is remembered."""
 
 _INSTANCE = re.compile(r"i-[0-9a-f]{8,17}", re.ASCII)
 _ASSOCIATION = re.compile(r"iip-assoc-[0-9A-Za-z]{1,32}", re.ASCII)
@@ -50,22 +53,29 @@ def users_of(profile: str) -> str:
     return f"uses/{profile}"
 
 
+def tries_of(profile: str) -> str:
+    """What failed launches with a profile are remembered under."""
+    return f"tries/{profile}"
+
+
 def pointer(account: str, profile: str, instance: str, time: datetime, kind: str) -> ProfileEvent:
     """Remembers under a profile that an instance began to use it, or was seen to. The order of keys is that of time."""
-    at = time.astimezone(UTC).isoformat(timespec="microseconds")
-    return ProfileEvent(account, users_of(profile), time, f"{at} {instance}", kind, {"instance": instance})
+    return ProfileEvent(account, users_of(profile), time, _by_time(time, instance), kind, {"instance": instance})
 
 
 def events_of(record: Record) -> tuple[ProfileEvent, ...]:
     """What a record of EC2 teaches about instances, with the pointers to them. Never raises.
 
-    A failed call teaches nothing, nor does one without a time or an account id, an instance without a profile, or a name that AWS would not take.
+    Of failed calls only a launch teaches, that it was tried. Nothing do a call without a time or an account id, an instance without a profile, or a
+    name that AWS would not take.
     """
     account, time = record.account, record.time
-    if record.source != SOURCE or record.name not in CALLS or record.error_code is not None:
+    if record.source != SOURCE or record.name not in CALLS:
         return ()
     if account is None or time is None or not ACCOUNT.fullmatch(account):
         return ()
+    if record.error_code is not None:
+        return _tried(record, account, time)
     told: list[ProfileEvent] = []
     for one in _READERS[record.name](record):
         where = of_association(one["association"]) if "instance" not in one else of_instance(one["instance"])
@@ -75,6 +85,19 @@ def events_of(record: Record) -> tuple[ProfileEvent, ...]:
         if "profile" in one and "instance" in one:
             told.append(pointer(account, one["profile"], one["instance"], time, record.name))
     return tuple(told)
+
+
+def _tried(record: Record, account: str, time: datetime) -> tuple[ProfileEvent, ...]:
+    asked = _profile(record.get("requestParameters", "iamInstanceProfile"), account) if record.name == RUN else {}
+    if not asked or is_dry_run(record.error_code):
+        return ()
+    told = {"error": (record.error_code or "")[:MOST_CHARACTERS], "actor": record.text("userIdentity", "arn")}
+    detail = {name: value for name, value in told.items() if value is not None}
+    return (ProfileEvent(account, tries_of(asked["profile"]), time, _by_time(time, record.key), RUN, detail),)
+
+
+def _by_time(time: datetime, key: str) -> str:
+    return f"{time.astimezone(UTC).isoformat(timespec='microseconds')} {key}"
 
 
 def profile_named(arn: Any, account: str | None) -> str | None:

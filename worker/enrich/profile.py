@@ -188,6 +188,17 @@ def used_in(life: Life, use: Use) -> bool:
     return not (before or after)
 
 
+def _tried_in(memory: ProfileMemory, event: ProfileEvent) -> bool:
+    """Whether a failed launch was with this life of the profile's name, or after its end and before the next."""
+    began = memory.life.created if memory.life is not None else None
+    ended = memory.successor.created if memory.successor is not None else None
+    return (began is None or event.time >= began.at) and (ended is None or event.time < ended.at)
+
+
+def _try(event: ProfileEvent) -> dict[str, Any]:
+    return {"at": stamp(event.time), "by": event.detail.get("actor"), "error": event.detail.get("error")}
+
+
 def profile_of(finding: Finding) -> tuple[str, str] | None:
     """The account and name of the instance profile that a finding is about, when IAM would take both."""
     subject, account = finding.subject, finding.record.account
@@ -216,6 +227,7 @@ async def _remembered(case: Case) -> Fact:
         "account": named[0],
         **replace(memory, life=life).as_value(),
         "instances": [use.as_value() for use in used[:MOST_LISTED]],
+        "failed_launches": [_try(event) for event in recollected.tries if _tried_in(memory, event)],
     }
     more = recollected.cut or len(used) > MOST_LISTED
     reason = f"instances: {len(value['instances'])} are told, and more are remembered" if more else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from worker.enrich.instance_events import of_association, of_instance, users_of
+from worker.enrich.instance_events import of_association, of_instance, tries_of, users_of
 from worker.enrich.sequence import as_looked
 from worker.enrich.uses import FORGOTTEN_AFTER, Use, spent, uses
 from worker.model import ProfileEvent
@@ -26,17 +26,23 @@ LOOKED = "looked/"
 PROFILES = "profiles"
 """Its key for the profiles. A region's is the region's name."""
 MOST_INSTANCES = 200
+MOST_TRIES = 20
+"""Failed launches that are looked at, the latest: something that launches goes on trying."""
 AT_ONCE = 16
 """Questions to the store under way for one recollection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recollection:
-    """The events of a profile, and its uses by instances: those that go on first, then the latest ended. `cut`: there are more."""
+    """The events of a profile, and its uses by instances: those that go on first, then the latest ended. `cut`: there are more.
+
+    `tries` are the latest launches with it that failed, the latest first.
+    """
 
     events: tuple[ProfileEvent, ...] = ()
     uses: tuple[Use, ...] = ()
     cut: bool = False
+    tries: tuple[ProfileEvent, ...] = ()
 
 
 async def every(asking: Iterable[Awaitable[T]]) -> list[T]:
@@ -73,7 +79,14 @@ async def recollect(store: Store, account: str, profile: str, more: Iterable[Pro
     instances = dict.fromkeys(str(event.detail["instance"]) for event in pointers)
     found = [use for told in await every(map(used_by, instances)) for use in told if use.profile == profile]
     found.sort(key=lambda use: (use.until is None, use.until or use.told_at, use.told_at, use.instance), reverse=True)
-    return Recollection(tuple(as_looked(own, seen.get(PROFILES))), tuple(found), len(latest) > MOST_INSTANCES)
+    tried = await store.latest(account, tries_of(profile), MOST_TRIES)
+    tries = {event.key: event for event in (*tried, *more) if event.profile == tries_of(profile)}
+    return Recollection(
+        tuple(as_looked(own, seen.get(PROFILES))),
+        tuple(found),
+        len(latest) > MOST_INSTANCES,
+        tuple(sorted(tries.values(), key=lambda event: event.key, reverse=True)),
+    )
 
 
 async def forget(store: Store, now: datetime) -> int:
@@ -88,4 +101,7 @@ async def forget(store: Store, now: datetime) -> int:
                 going = spent(await store.recall(*one), now)
                 await store.forget(going)
                 gone += len(going)
+    async for event in store.remembered(tries_of(""), now - FORGOTTEN_AFTER):
+        await store.forget([event])
+        gone += 1
     return gone

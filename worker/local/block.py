@@ -76,6 +76,11 @@ def _reach(finding: Json) -> Iterator[tuple[str, str]]:
         yield "held", held
         if remembered := get(fact(finding, "profile"), "instances"):
             yield "recalls", ", ".join(_remembered(one) for one in remembered)
+        if refused := get(fact(finding, "profile"), "failed_launches"):
+            yield (
+                "refused",
+                f"{len(refused)} launches with it, the last at {plain(get(refused[0], 'at'))} ({plain(get(refused[0], 'error'))})",
+            )
 
 
 def _what(finding: Json) -> str:
