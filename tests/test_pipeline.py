@@ -74,6 +74,7 @@ class House:
             bounds=Bounds(1_000_000, 100_000),
             inflated=Budget(1_000_000),
             lease=timedelta(seconds=30),
+            update_seconds=60.0,
         )
         self.pipeline = Pipeline(self.parts)
 
@@ -149,6 +150,16 @@ async def test_facts_that_never_come_do_not_keep_a_message_for_ever(house):
     assert [verdict.delete for verdict in verdicts] == [False, False, True, True]
     assert [json.loads(item.body)["update"] for item in house.findings.taken] == [0, 1]
     assert sample(house.metrics, "findings_updated_total", outcome="incomplete") == 1
+
+
+async def test_whoever_wants_no_updates_gets_none(house):
+    """The finding goes out as it is, and its message with it."""
+    house.pipeline = Pipeline(replace(house.parts, update_seconds=0.0))
+    house.put("a", "one")
+    house.pending = True
+    assert (await house.pipeline(message("a"))).delete
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert [json.loads(item.body)["complete"] for item in house.findings.taken] == [False]
 
 
 async def test_a_message_that_came_back_for_another_reason_is_not_kept_for_facts(house):

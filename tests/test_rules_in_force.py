@@ -478,6 +478,7 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
             bounds=Bounds(1_000_000, 100_000),
             inflated=Budget(1_000_000),
             lease=timedelta(seconds=30),
+            update_seconds=0.0,
         )
     )
     service = Service(

@@ -57,6 +57,10 @@ LEASE_MARGIN_SECONDS = 20.0
 """What a finding may take beyond its enrichment. Short, so that the findings of a worker that died are free before their messages are back."""
 
 
+MOST_CLIENTS = 256
+"""For facts: 350 MB if all were EC2's, which takes accounts times regions."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What a process is given from outside. `hangup` is set to have the rules read again; `socket` is where to listen instead of `HTTP_ADDRESS`."""
@@ -84,7 +88,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
     watched = [settings.rules_dir] if settings.rules_dir is not None else []  # the shipped rules are a part of the program
     rules = RulesInForce(lambda: rulebook(settings), watched, metrics, world.clock)
     # Facts are asked for within a budget of calls, which clients that try again by themselves would pass.
-    asking = Accounts(session(world.environment), settings, tries=1)
+    asking = Accounts(session(world.environment), settings, tries=1, most_clients=MOST_CLIENTS)
     async with _opened(settings, world) as (accounts, store), asking:
         compressed, inflated = Budget(settings.inflight_object_bytes), Budget(settings.inflight_inflated_bytes)
         metrics.in_flight("compressed", lambda: compressed.taken)
@@ -111,6 +115,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             bounds=Bounds(settings.max_inflated_bytes, settings.max_record_bytes),
             inflated=inflated,
             lease=timedelta(seconds=settings.enrich_deadline_seconds + LEASE_MARGIN_SECONDS),
+            update_seconds=settings.update_seconds,
         )
         queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)

@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
+from worker.clients import OpenClients
 from worker.settings import Settings
 
 SESSION_NAME = "trailmend"
@@ -95,15 +96,16 @@ def queue_region(url: str) -> str | None:
 class Accounts:
     """Clients for every account in reach. Use as an async context manager; clients are made once and closed with it.
 
-    A client tries a call up to `tries` times; whoever keeps a budget of calls takes 1 and tries again itself.
+    A client tries a call up to `tries` times; whoever keeps a budget of calls takes 1 and tries again itself. Beyond `most_clients` those not used for
+    a while are closed: whoever sets it keeps no client but asks for it before each call.
     """
 
-    def __init__(self, session: AioSession, settings: Settings, *, tries: int = 5) -> None:
+    def __init__(self, session: AioSession, settings: Settings, *, tries: int = 5, most_clients: int | None = None) -> None:
         self._session = session
         self._settings = settings
         self._tries = tries
         self._stack = AsyncExitStack()
-        self._clients: dict[tuple[str, str | None, str | None], Any] = {}
+        self._clients = OpenClients(most_clients)
         self._sessions: dict[str, AioSession] = {}
         self._own_account: str | None = None
         self._locks: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -112,6 +114,7 @@ class Accounts:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._clients.close()
         await self._stack.aclose()
 
     @property
@@ -145,12 +148,10 @@ class Accounts:
         key = (service, account, region)
         # One lock an account: an account that is slow to enter holds up no other.
         async with self._locks[account]:
-            if key not in self._clients:
-                session = self._session if account is None else await self._member(account)
-                self._clients[key] = await self._open(session, service, region)
-            return self._clients[key]
+            return await self._clients.get(key, lambda: self._made(service, account, region))
 
-    async def _open(self, session: AioSession, service: str, region: str | None) -> Any:
+    async def _made(self, service: str, account: str | None, region: str | None) -> AbstractAsyncContextManager[Any]:
+        session = self._session if account is None else await self._member(account)
         # Long polls last 20 s, so reads may take longer; adaptive retries back off per client, which is per account and service.
         config = AioConfig(
             connect_timeout=5,
@@ -160,8 +161,8 @@ class Accounts:
             user_agent_extra="trailmend",
         )
         create: Any = session.create_client  # the stubs know each service by a literal
-        client = create(service, region_name=region or self.region, config=config)
-        return await self._stack.enter_async_context(client)
+        client: AbstractAsyncContextManager[Any] = create(service, region_name=region or self.region, config=config)
+        return client
 
     async def _member(self, account: str) -> AioSession:
         if account in self._sessions:
@@ -191,6 +192,8 @@ class Accounts:
                 raise
             raise AccountClosedError(f"account {account} cannot be entered: {explain(error).text} (assuming {arn})") from error
         session = AioSession()
+        # What botocore knows of a service, 20 MB for EC2, is read once and not for every account.
+        session.register_component("data_loader", self._session.get_component("data_loader"))
         # The one way to hand a session credentials that refresh themselves.
         setattr(session, "_credentials", AioRefreshableCredentials.create_from_metadata(metadata, fetch, "assume-role"))  # noqa: B010
         self._sessions[account] = session

@@ -53,15 +53,16 @@ LASTING_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 900.0
 UPDATE_RECEIVES = 3
 """With this receive of a message facts that are still pending are given up: the next but two would redrive it."""
-UPDATE_SECONDS = 60.0
-"""After the first receive; four times that after the second."""
 UPDATE_WITHIN = timedelta(minutes=10)
 """The same for what correlations find when their span is over: no message waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything the pipeline is given; see `app.py` for who gives it."""
+    """Everything the pipeline is given; see `app.py` for who gives it.
+
+    Facts that are pending are looked for again after `update_seconds`, and after four times as many; 0: never.
+    """
 
     rules: Callable[[], Rulebook]
     correlator: Correlator
@@ -79,6 +80,7 @@ class Parts:
     bounds: trail.Bounds
     inflated: Budget
     lease: timedelta
+    update_seconds: float
 
 
 @dataclass(slots=True)
@@ -115,9 +117,10 @@ class Pipeline:
         await self._remember(case)
         detected = perf_counter()
         metrics.staged("detect", detected - read + case.sifting_seconds)
-        told = await self._teller.tell(list(case.findings.values()), case.faults, last=message.receives >= UPDATE_RECEIVES)
+        last = self._parts.update_seconds == 0 or message.receives >= UPDATE_RECEIVES
+        told = await self._teller.tell(list(case.findings.values()), case.faults, last=last)
         metrics.staged("tell", perf_counter() - detected)
-        return _verdict(case.faults, told, message.receives, self._parts.lease)
+        return _verdict(case.faults, told, message.receives, self._parts)
 
     async def close_due(self) -> None:
         """Judge and tell what could only be judged now, unless another worker sees to that. What cannot be told stays due."""
@@ -130,7 +133,7 @@ class Pipeline:
                 faults: list[str] = []
                 for matches in judged.matches:
                     self._sort(matches, findings)
-                last = parts.clock() - judged.closing.due_at > UPDATE_WITHIN
+                last = parts.update_seconds == 0 or parts.clock() - judged.closing.due_at > UPDATE_WITHIN
                 told = await self._teller.tell(list(findings.values()), faults, last=last)
                 if not faults and told == Told():
                     await parts.correlator.closed(judged.closing, parts.owner)
@@ -255,7 +258,7 @@ class Pipeline:
             self._parts.metrics.suppressed(finding.rule.id, against.id, against.reason, finding.id)
 
 
-def _verdict(faults: list[str], told: Told, receives: int, lease: timedelta) -> Verdict:
+def _verdict(faults: list[str], told: Told, receives: int, parts: Parts) -> Verdict:
     if any(reason not in PASSING for reason in faults):
         return Verdict(
             delete=False, reason=next(reason for reason in faults if reason not in PASSING), retry_after_seconds=LASTING_RETRY_SECONDS
@@ -264,7 +267,7 @@ def _verdict(faults: list[str], told: Told, receives: int, lease: timedelta) -> 
         pause = min(LONGEST_RETRY_SECONDS, 30.0 * 2 ** (min(receives, 10) - 1))
         return Verdict(delete=False, reason=faults[0], retry_after_seconds=pause)
     if told.busy:
-        return Verdict(delete=False, reason="busy", retry_after_seconds=lease.total_seconds())
+        return Verdict(delete=False, reason="busy", retry_after_seconds=parts.lease.total_seconds())
     if told.awaited:
-        return Verdict(delete=False, reason="facts-awaited", retry_after_seconds=UPDATE_SECONDS * 4 ** (receives - 1))
+        return Verdict(delete=False, reason="facts-awaited", retry_after_seconds=parts.update_seconds * 4 ** (receives - 1))
     return Verdict(delete=True)

@@ -78,6 +78,7 @@ class Settings:
     regions: tuple[str, ...] = ()
     snapshot_seconds: float = 3600.0
     enrich_deadline_seconds: float = 10.0
+    update_seconds: float = 60.0
     authorized_principals: tuple[str, ...] = ()
     change_pattern: str | None = None
     remediation_mode: Mode = Mode.SHADOW
@@ -116,6 +117,7 @@ class Settings:
             regions=read.one("REGIONS", _regions, default.regions),
             snapshot_seconds=read.one("SNAPSHOT_SECONDS", _period, default.snapshot_seconds),
             enrich_deadline_seconds=read.one("ENRICH_DEADLINE_SECONDS", _seconds(0.1, 600), default.enrich_deadline_seconds),
+            update_seconds=read.one("UPDATE_SECONDS", _seconds(0, 3600), default.update_seconds),
             authorized_principals=read.one("AUTHORIZED_PRINCIPALS", _list, default.authorized_principals),
             change_pattern=read.one("CHANGE_PATTERN", _pattern, default.change_pattern),
             remediation_mode=read.one("REMEDIATION_MODE", _choice(Mode), default.remediation_mode),

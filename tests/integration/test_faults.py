@@ -100,7 +100,11 @@ def test_kill_9_in_the_middle_loses_nothing(estate):
     """Killed outright: what was in hand comes back when its visibility ends, and no finding is lost."""
     estate.patience(10)
     names = fill(estate, 60)
-    short = {"TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "3", "TRAILMEND_ENRICH_DEADLINE_SECONDS": "0.5"}
+    short = {
+        "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "3",
+        "TRAILMEND_ENRICH_DEADLINE_SECONDS": "0.5",
+        "TRAILMEND_UPDATE_SECONDS": "0",
+    }
     first = estate.process(**short)
     until(lambda: len(estate.findings()) >= 10, 60)
     first.kill()

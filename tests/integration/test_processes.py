@@ -44,6 +44,7 @@ def test_nothing_is_lost_when_one_process_is_killed(estate: Estate, port: int) -
         TRAILMEND_HTTP_ADDRESS=f"127.0.0.1:{port}",
         TRAILMEND_VISIBILITY_TIMEOUT_SECONDS="4",
         TRAILMEND_ENRICH_DEADLINE_SECONDS="0.1",
+        TRAILMEND_UPDATE_SECONDS="0",
     )
     try:
         until(lambda: len(estate.found()) >= 2)
