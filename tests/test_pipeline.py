@@ -206,12 +206,13 @@ async def test_a_sink_that_is_down_leaves_the_message_and_repeats_nothing(house)
 
 
 async def test_anothers_claim_leaves_the_message_until_its_lease_has_ended(house):
-    """A finding in another worker's hands is not told here, and its message comes back later."""
+    """A finding in another worker's hands is not told here, and its message comes back: soon, should it be told by then, and after the lease, should it not."""
     house.put("a", "one")
     (finding,) = load([]).match(Record(deletion("one"), Origin(path="a"))).findings
     assert await house.parts.store.claim(finding.id, "other", NOON, timedelta(seconds=30)) is Claim.WON
-    verdict = await house.pipeline(message("a"))
-    assert (verdict.delete, verdict.reason, verdict.retry_after_seconds) == (False, "busy", 30)
+    verdicts = [await house.pipeline(message("a", receives=receives)) for receives in (1, 2, 3, 4)]
+    assert [(verdict.delete, verdict.reason) for verdict in verdicts] == [(False, "busy")] * 4
+    assert [verdict.retry_after_seconds for verdict in verdicts] == [5, 10, 30, 30]
     later = Pipeline(replace(house.parts, clock=lambda: NOON + timedelta(seconds=31)))
     assert (await later(message("a", receives=2))).delete
     assert house.told() == ["one"]

@@ -51,6 +51,9 @@ PASSING = frozenset({"object-forbidden", "object-unreachable", "delivery", "stor
 """Faults that may pass by themselves or when somebody mends the set-up. All others lie in the bytes and last."""
 LASTING_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 900.0
+BUSY_SECONDS = 5.0
+SOON_RECEIVES = 2
+"""What another worker has in hand is mostly told within seconds. Should it have died, the later tries come after its lease."""
 UPDATE_RECEIVES = 3
 """With this receive of a message facts that are still pending are given up: the next but two would redrive it."""
 UPDATE_WITHIN = timedelta(minutes=10)
@@ -267,7 +270,9 @@ def _verdict(faults: list[str], told: Told, receives: int, parts: Parts) -> Verd
         pause = min(LONGEST_RETRY_SECONDS, 30.0 * 2 ** (min(receives, 10) - 1))
         return Verdict(delete=False, reason=faults[0], retry_after_seconds=pause)
     if told.busy:
-        return Verdict(delete=False, reason="busy", retry_after_seconds=parts.lease.total_seconds())
+        lease = parts.lease.total_seconds()
+        pause = min(lease, BUSY_SECONDS * receives) if receives <= SOON_RECEIVES else lease
+        return Verdict(delete=False, reason="busy", retry_after_seconds=pause)
     if told.awaited:
         return Verdict(delete=False, reason="facts-awaited", retry_after_seconds=parts.update_seconds * 4 ** (receives - 1))
     return Verdict(delete=True)

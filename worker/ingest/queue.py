@@ -49,9 +49,14 @@ class Queue:
         self._client = client
         self._lane = lane
         self._metrics = metrics
+        self._asked = False
 
-    async def receive(self, most: int, wait_seconds: int = LONG_POLL_SECONDS) -> list[Message]:
-        """Up to `most` (1 to 10) messages, waiting up to `wait_seconds` for the first. Raises `ReceiveError`."""
+    async def receive(self, most: int) -> list[Message]:
+        """Up to `most` (1 to 10) messages, waiting for the first as long as SQS lets one wait. Raises `ReceiveError`.
+
+        The very first receive does not wait: that the queue can be read is known at once, and whoever waits for a ready worker need not wait for it.
+        """
+        wait_seconds, self._asked = LONG_POLL_SECONDS if self._asked else 0, True
         request = {
             "QueueUrl": self.url,
             "MaxNumberOfMessages": min(most, BATCH),
