@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pytest
 from botocore.exceptions import ClientError
 
 from tests.fakes import metrics, sample
@@ -174,6 +175,22 @@ async def test_a_closed_account_is_tried_once_for_all_questions() -> None:
     clock.now += timedelta(seconds=FAULT_SECONDS)
     accounts.closed = set()
     assert (await ask(asked, call("ann"))).fault is None
+
+
+async def test_a_closed_account_is_told_of_once_however_many_stood_at_its_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line in the log for each question would be thirty for each finding."""
+    of, told = metrics(), list[str]()
+    monkeypatch.setattr(of.calls, "account_closed", lambda account, _: told.append(account))
+
+    class Door:
+        async def client(self, *_: Any) -> Any:
+            await asyncio.sleep(0)
+            raise AccountClosedError("no")
+
+    asked = Lookups(cast("Accounts", Door()), Clock(), of.calls)
+    answers = await asyncio.gather(*(ask(asked, call(f"user-{n}")) for n in range(30)))
+    assert {answer.fault.kind for answer in answers if answer.fault is not None} == {"denied"}
+    assert told == ["111122223333"]
 
 
 async def test_no_more_than_the_bound_are_under_way_in_one_account() -> None:
