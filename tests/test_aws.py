@@ -94,6 +94,12 @@ async def test_while_sts_is_down_one_at_a_time_asks_who_we_are(desk: Desk) -> No
     assert sum(not isinstance(one, Exception) for one in told) >= 28
 
 
+@pytest.mark.parametrize(("service", "region", "offered"), [("batch", "us-east-1", True), ("batch", "xx-new-1", False)])
+async def test_it_is_known_where_a_service_is_offered(service: str, region: str, offered: bool) -> None:
+    """As botocore's own list has it."""
+    assert await accounts().offers(service, region) is offered
+
+
 def refusal(code: str, status: int = 400) -> ClientError:
     return ClientError(cast("Any", {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}), "GetUser")
 

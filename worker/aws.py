@@ -163,6 +163,11 @@ class Accounts:
                 self._clients[key] = await self._open(session, service, region)
             return self._clients[key]
 
+    async def offers(self, service: str, region: str) -> bool:
+        """Whether botocore knows that a service is there in a region. One that is newer than botocore it does not know."""
+        listed: list[str] = await self._session.get_available_regions(service, self._session.get_partition_for_region(self.region))
+        return region in listed
+
     async def _open(self, session: AioSession, service: str, region: str | None) -> Any:
         # Long polls last 20 s, so reads may take longer; adaptive retries back off per client, which is per account and service.
         config = AioConfig(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.fakes import metrics, sample
 from worker.aws import AccountClosedError, Accounts
@@ -253,6 +253,25 @@ async def test_what_fails_in_passing_is_tried_again_at_once() -> None:
     accounts = Accounts_(poorly)
     assert (await ask(lookups(accounts), call())).fault is None
     assert len(accounts.calls) == 3
+
+
+@pytest.mark.parametrize(("offered", "kind", "tries"), [(False, "refused", 1), (True, "unreachable", 3)])
+async def test_a_service_that_a_region_lacks_is_no_trouble_that_passes(
+    monkeypatch: pytest.MonkeyPatch, offered: bool, kind: str, tries: int
+) -> None:
+    """Its endpoint has no address, today and tomorrow: to wait for it would keep every finding incomplete. An endpoint that there is may be back."""
+
+    async def nowhere(*_: Any, **__: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://batch.xx-new-1.amazonaws.com")
+
+    async def offers(*_: Any) -> bool:
+        return offered
+
+    accounts = Accounts_(nowhere)
+    monkeypatch.setattr(accounts, "offers", offers, raising=False)
+    answer = await ask(lookups(accounts), Call("111122223333", "batch", "describe_compute_environments", 30, region="xx-new-1"))
+    assert answer.fault is not None
+    assert (answer.fault.kind, len(accounts.calls)) == (kind, tries)
 
 
 async def test_an_older_answer_stands_in_where_none_is_to_be_had_and_says_so() -> None:

@@ -164,6 +164,8 @@ class Lookups:
             fault = explain(error)
             if fault.kind == "throttled" and not entered:  # by STS: to ask again at once would not help
                 asking.budget.throttled(_now(), _now())
+            if fault.code == "EndpointConnectionError" and call.region and not await self._accounts.offers(call.service, call.region):
+                fault = replace(fault, kind="refused")  # the region lacks the service, and will tomorrow
             return Answer(at, {}, replace(fault, text=f"{_where(call)}: {fault.text}"))
 
     async def _fetched(self, client: Any, asking: _Asking) -> Mapping[str, Any]:
