@@ -409,6 +409,33 @@ async def test_a_suppressed_finding_reaches_nobody_and_is_counted(house):
     assert sample(house.metrics, "findings_suppressed_total", rule=rule.rule.id, suppression="build-7") == 1
 
 
+@pytest.mark.parametrize(
+    ("facts", "verdicts", "told"),
+    [
+        ({"instances": (FactStatus.UNKNOWN, None, True)}, [False, False, True], ["one"]),
+        ({"instances": (FactStatus.UNKNOWN, None, False)}, [True], []),
+        ({"instances": (FactStatus.KNOWN, {"by_state": {}}, False), "session": (FactStatus.UNKNOWN, None, True)}, [True], []),
+    ],
+    ids=["a passing cause", "a lasting cause", "known, but not something else"],
+)
+async def test_no_finding_is_lost_because_what_it_wants_could_not_be_asked_in_passing(house, facts, verdicts, told):
+    """Whoever keeps EC2 busy must not keep it quiet: it is waited for, and then told. What else is unknown is not waited for."""
+    compiled = with_shipped().rules[0]
+    wanting = replace(compiled, rule=replace(compiled.rule, only_when=("in-use",)))
+    made = {
+        name: Fact(name, status, value, NOON, FactSource.LIVE, None if value else "no", pending)
+        for name, (status, value, pending) in facts.items()
+    }
+
+    async def investigate(finding: Finding) -> EnrichedFinding:
+        return EnrichedFinding(finding, made)
+
+    pipeline = Pipeline(replace(house.parts, rules=lambda: index([wanting]), investigate=investigate))
+    house.put("a", "one")
+    answers = [await pipeline(message("a", receives=receives)) for receives in range(1, len(verdicts) + 1)]
+    assert ([answer.delete for answer in answers], house.told()) == (verdicts, told)
+
+
 @pytest.mark.parametrize("in_use", [False, True])
 async def test_a_finding_that_wants_something_known_is_told_only_then(house, in_use):
     """Without an instance that is known to use the profile it is settled untold, counted once, and its tasks with it; else it is told."""
