@@ -377,6 +377,26 @@ async def test_a_closing_correlation_is_told_when_its_span_is_over():
     await house.parts.store.close()
 
 
+async def test_a_closing_correlation_that_awaits_facts_is_not_investigated_at_every_look():
+    """Its facts are looked for once a minute, as those of any finding, for ten minutes; then what is known is told."""
+    closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "condition": {"eq": 2}}}
+    house, now = House(await SqliteStore.open(":memory:"), with_shipped(closing)), [NOON]
+    correlator = Correlator(house.parts.store, lambda: now[0], house.metrics, timedelta(hours=1))
+    pipeline = Pipeline(replace(house.parts, correlator=correlator, clock=lambda: now[0]))
+    house.put("a", "one", "two")
+    assert (await pipeline(message("a"))).delete
+    house.pending = True
+    house.investigated.clear()
+    now[0] += timedelta(hours=1, minutes=6)
+    for _ in range(60):
+        await pipeline.close_due()
+        now[0] += timedelta(seconds=15)
+    assert [json.loads(item.body)["update"] for item in house.findings.taken if json.loads(item.body)["correlation"]] == [0, 1]
+    assert house.investigated.total() <= 12
+    assert await house.parts.store.due(now[0], 10) == []
+    await house.parts.store.close()
+
+
 async def test_one_span_that_cannot_be_told_holds_up_no_other():
     """A closing finding whose facts raise stays due, and the next one is told all the same."""
     closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "group-by": ["eventID"], "condition": {"eq": 1}}}

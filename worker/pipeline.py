@@ -56,7 +56,7 @@ UPDATE_RECEIVES = 3
 UPDATE_SECONDS = 60.0
 """After the first receive; four times that after the second."""
 UPDATE_WITHIN = timedelta(minutes=10)
-"""The same for what correlations find when their span is over: no message waits for it."""
+"""For so long, every `UPDATE_SECONDS`, the same for what correlations find when their span is over: no message waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ class Pipeline:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._wanted: tuple[Rulebook, Interest] | None = None
+        self._awaiting: dict[str, datetime] = {}
         self._teller = Teller(
             parts.investigate, parts.store, parts.finding_sinks, parts.task_sink, parts.metrics, parts.clock, parts.owner, parts.lease
         )
@@ -125,13 +126,19 @@ class Pipeline:
         try:
             if await parts.store.claim("closing", parts.owner, parts.clock(), parts.lease) is not Claim.WON:
                 return
+            began = parts.clock()
+            self._awaiting = {key: until for key, until in self._awaiting.items() if began < until}
             async for judged in parts.correlator.due(parts.rules()):
+                if judged.closing.key in self._awaiting:
+                    continue
                 findings: dict[str, Finding] = {}
                 faults: list[str] = []
                 for matches in judged.matches:
                     self._sort(matches, findings)
                 last = parts.clock() - judged.closing.due_at > UPDATE_WITHIN
                 told = await self._teller.tell(list(findings.values()), faults, last=last)
+                if told.awaited:
+                    self._awaiting[judged.closing.key] = parts.clock() + timedelta(seconds=UPDATE_SECONDS)
                 if not faults and told == Told():
                     await parts.correlator.closed(judged.closing, parts.owner)
         except StoreError as error:
