@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.fakes import metrics, sample
 from worker.aws import AccountClosedError, Accounts
+from worker.enrich.answers import Answers
 from worker.enrich.fact import FAULT_SECONDS, Answer, Call
 from worker.enrich.lookups import AT_ONCE, Deadline, Lookups
 
@@ -492,3 +493,15 @@ async def test_an_answer_that_another_fact_of_the_same_finding_got_is_not_called
     deadline = Deadline(asyncio.get_running_loop().time() + 5, 5)
     assert (await asked.ask(call(), deadline, None, taken_up)).cached is False
     assert (await asked.ask(call(), deadline)).cached is True
+
+
+@pytest.mark.parametrize("gather", [None, "Roles"])
+async def test_large_answers_are_bounded_by_what_they_weigh(gather: str | None) -> None:
+    """A list of few entries may be large, and so may an answer that is no list: names in questions come from records."""
+    kept, now = Answers(most_bytes=1_000_000), START
+    for n in range(50):
+        value = {"Roles": [{"Document": "x" * 90_000}]}
+        kept.keep(str(n), Call(None, "iam", "list_roles", 30, gather=gather), Answer(now, value), now)
+    assert 5 <= len(kept) <= 11
+    kept.sweep(now + timedelta(hours=1))
+    assert (len(kept), kept._bytes) == (0, 0)
