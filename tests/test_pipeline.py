@@ -389,6 +389,26 @@ async def test_a_closing_correlation_is_told_when_its_span_is_over():
     await house.parts.store.close()
 
 
+async def test_a_closing_correlation_that_awaits_facts_is_not_investigated_at_every_look():
+    """Its facts are looked for once a minute, as those of any finding, for ten minutes; then what is known is told."""
+    closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "condition": {"eq": 2}}}
+    house, now = House(await SqliteStore.open(":memory:"), with_shipped(closing)), [NOON]
+    correlator = Correlator(house.parts.store, lambda: now[0], house.metrics, timedelta(hours=1))
+    pipeline = Pipeline(replace(house.parts, correlator=correlator, clock=lambda: now[0]))
+    house.put("a", "one", "two")
+    assert (await pipeline(message("a"))).delete
+    house.pending = True
+    house.investigated.clear()
+    now[0] += timedelta(hours=1, minutes=6)
+    for _ in range(60):
+        await pipeline.close_due()
+        now[0] += timedelta(seconds=15)
+    assert [json.loads(item.body)["update"] for item in house.findings.taken if json.loads(item.body)["correlation"]] == [0, 1]
+    assert house.investigated.total() <= 12
+    assert await house.parts.store.due(now[0], 10) == []
+    await house.parts.store.close()
+
+
 async def test_one_span_that_cannot_be_told_holds_up_no_other():
     """A closing finding whose facts raise stays due, and the next one is told all the same."""
     closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "group-by": ["eventID"], "condition": {"eq": 1}}}
@@ -419,6 +439,33 @@ async def test_a_suppressed_finding_reaches_nobody_and_is_counted(house):
     assert (house.told(), house.tasks.taken) == ([], [])
     (rule,) = book.rules
     assert sample(house.metrics, "findings_suppressed_total", rule=rule.rule.id, suppression="build-7") == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdicts", "told"),
+    [
+        ({"instances": (FactStatus.UNKNOWN, None, True)}, [False, False, True], ["one"]),
+        ({"instances": (FactStatus.UNKNOWN, None, False)}, [True], []),
+        ({"instances": (FactStatus.KNOWN, {"by_state": {}}, False), "session": (FactStatus.UNKNOWN, None, True)}, [True], []),
+    ],
+    ids=["a passing cause", "a lasting cause", "known, but not something else"],
+)
+async def test_no_finding_is_lost_because_what_it_wants_could_not_be_asked_in_passing(house, facts, verdicts, told):
+    """Whoever keeps EC2 busy must not keep it quiet: it is waited for, and then told. What else is unknown is not waited for."""
+    compiled = with_shipped().rules[0]
+    wanting = replace(compiled, rule=replace(compiled.rule, only_when=("in-use",)))
+    made = {
+        name: Fact(name, status, value, NOON, FactSource.LIVE, None if value else "no", pending)
+        for name, (status, value, pending) in facts.items()
+    }
+
+    async def investigate(finding: Finding) -> EnrichedFinding:
+        return EnrichedFinding(finding, made)
+
+    pipeline = Pipeline(replace(house.parts, rules=lambda: index([wanting]), investigate=investigate))
+    house.put("a", "one")
+    answers = [await pipeline(message("a", receives=receives)) for receives in range(1, len(verdicts) + 1)]
+    assert ([answer.delete for answer in answers], house.told()) == (verdicts, told)
 
 
 @pytest.mark.parametrize("in_use", [False, True])

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from worker.clients import OpenClients
 from worker.settings import Settings
@@ -44,6 +44,13 @@ _QUEUE_HOST = re.compile(r"(?:queue\.|sqs(?:-fips)?\.)([a-z0-9-]+)\.(?:amazonaws
 SERVER_FAULT = 500
 """HTTP statuses from here on say that the server failed, not what was asked of it."""
 GONE = frozenset({"NoSuchEntity", "NoSuchEntityException"})
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"})
+"""Credentials that nobody has renewed yet, or a clock that is off: neither lasts, so they count as an AWS that cannot be reached."""
+
+ENTER_EVERY_SECONDS = 0.05
+"""How fast accounts are entered. Their ids come from records, and what STS allows is shared with everybody in our account."""
+REFUSED_SECONDS = 10.0
+"""For so long an account that could not be entered is not tried again."""
 
 
 class AccountClosedError(Exception):
@@ -65,7 +72,7 @@ def explain(error: BaseException) -> AwsFault:
         told = error.response.get("Error", {})
         code = str(told.get("Code", "Unknown"))
         text = f"{error.operation_name}: {code}: {told.get('Message', '')}"
-        for kind, codes in (("gone", GONE), ("denied", DENIED), ("throttled", THROTTLED)):
+        for kind, codes in (("gone", GONE), ("denied", DENIED), ("throttled", THROTTLED), ("unreachable", EXPIRED)):
             if code in codes:
                 return AwsFault(kind, code, text)
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_FAULT:
@@ -73,7 +80,7 @@ def explain(error: BaseException) -> AwsFault:
         return AwsFault("refused", code, text)
     if isinstance(error, AccountClosedError):
         return AwsFault("denied", "AccountClosed", str(error))
-    if isinstance(error, (BotoCoreError, OSError, TimeoutError)):
+    if isinstance(error, (BotoCoreError, OSError, TimeoutError)) and not isinstance(error, ParamValidationError):
         return AwsFault("unreachable", type(error).__name__, f"{type(error).__name__}: {error}")
     return AwsFault("refused", type(error).__name__, f"{type(error).__name__}: {error}")
 
@@ -108,7 +115,11 @@ class Accounts:
         self._clients = OpenClients(most_clients)
         self._sessions: dict[str, AioSession] = {}
         self._own_account: str | None = None
-        self._locks: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._refused: dict[str, tuple[float, str]] = {}
+        # Weak, because account ids come from records: a lock lives as long as somebody waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._naming, self._entrance = asyncio.Lock(), asyncio.Lock()
+        self._entered_at = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,8 +145,10 @@ class Accounts:
     async def own_account(self) -> str:
         """The worker's own account id (asked once). Raises what the STS client raises."""
         if self._own_account is None:
-            sts = await self.client("sts")
-            self._own_account = str((await sts.get_caller_identity())["Account"])
+            async with self._naming:
+                if self._own_account is None:
+                    sts = await self.client("sts")
+                    self._own_account = str((await sts.get_caller_identity())["Account"])
         return self._own_account
 
     async def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
@@ -147,8 +160,13 @@ class Accounts:
             account = None
         key = (service, account, region)
         # One lock an account: an account that is slow to enter holds up no other.
-        async with self._locks[account]:
+        async with self._locks.setdefault(account or "", asyncio.Lock()):
             return await self._clients.get(key, lambda: self._made(service, account, region))
+
+    async def offers(self, service: str, region: str) -> bool:
+        """Whether botocore knows that a service is there in a region. One that is newer than botocore it does not know."""
+        listed: list[str] = await self._session.get_available_regions(service, self._session.get_partition_for_region(self.region))
+        return region in listed
 
     async def _made(self, service: str, account: str | None, region: str | None) -> AbstractAsyncContextManager[Any]:
         session = self._session if account is None else await self._member(account)
@@ -170,6 +188,9 @@ class Accounts:
         role = self._settings.member_role_name
         if role is None:
             raise AccountClosedError(f"account {account} is not ours: set TRAILMEND_MEMBER_ROLE_NAME to a role that we may assume there")
+        until, why = self._refused.get(account, (0.0, ""))
+        if why and _now() < until:
+            raise AccountClosedError(why)
         sts = await self.client("sts")
         arn = f"arn:{self._session.get_partition_for_region(self.region)}:iam::{account}:role/{role}"
         request: dict[str, str] = {"RoleArn": arn, "RoleSessionName": SESSION_NAME, "SourceIdentity": SESSION_NAME}
@@ -185,12 +206,16 @@ class Accounts:
                 "expiry_time": answer["Expiration"].isoformat(),
             }
 
+        await self._turn()
         try:
             metadata = await fetch()
         except ClientError as error:
             if explain(error).kind != "denied":
                 raise
-            raise AccountClosedError(f"account {account} cannot be entered: {explain(error).text} (assuming {arn})") from error
+            why = f"account {account} cannot be entered: {explain(error).text} (assuming {arn})"
+            self._refused = {one: told for one, told in self._refused.items() if _now() < told[0]}
+            self._refused[account] = _now() + REFUSED_SECONDS, why
+            raise AccountClosedError(why) from error
         session = AioSession()
         # What botocore knows of a service, 20 MB for EC2, is read once and not for every account.
         session.register_component("data_loader", self._session.get_component("data_loader"))
@@ -198,3 +223,13 @@ class Accounts:
         setattr(session, "_credentials", AioRefreshableCredentials.create_from_metadata(metadata, fetch, "assume-role"))  # noqa: B010
         self._sessions[account] = session
         return session
+
+    async def _turn(self) -> None:
+        """Wait until another account may be entered. Whoever gives up waiting leaves the turn to the next."""
+        async with self._entrance:
+            await asyncio.sleep(self._entered_at + ENTER_EVERY_SECONDS - _now())
+            self._entered_at = _now()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -57,7 +57,7 @@ SOON_RECEIVES = 2
 UPDATE_RECEIVES = 3
 """With this receive of a message facts that are still pending are given up: the next but two would redrive it."""
 UPDATE_WITHIN = timedelta(minutes=10)
-"""The same for what correlations find when their span is over: no message waits for it."""
+"""For so long, at every `update_seconds`, the same for what correlations find when their span is over: no message waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,7 @@ class Pipeline:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._wanted: tuple[Rulebook, Interest] | None = None
+        self._awaiting: dict[str, datetime] = {}
         self._teller = Teller(
             parts.investigate, parts.store, parts.finding_sinks, parts.task_sink, parts.metrics, parts.clock, parts.owner, parts.lease
         )
@@ -131,13 +132,19 @@ class Pipeline:
         try:
             if await parts.store.claim("closing", parts.owner, parts.clock(), parts.lease) is not Claim.WON:
                 return
+            began = parts.clock()
+            self._awaiting = {key: until for key, until in self._awaiting.items() if began < until}
             async for judged in parts.correlator.due(parts.rules()):
+                if judged.closing.key in self._awaiting:
+                    continue
                 findings: dict[str, Finding] = {}
                 faults: list[str] = []
                 for matches in judged.matches:
                     self._sort(matches, findings)
                 last = parts.update_seconds == 0 or parts.clock() - judged.closing.due_at > UPDATE_WITHIN
                 told = await self._teller.tell(list(findings.values()), faults, last=last)
+                if told.awaited:
+                    self._awaiting[judged.closing.key] = parts.clock() + timedelta(seconds=parts.update_seconds)
                 if not faults and told == Told():
                     await parts.correlator.closed(judged.closing, parts.owner)
         except StoreError as error:

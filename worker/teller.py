@@ -1,8 +1,9 @@
 """One finding, from its claim to its dispatched tasks: told once, whoever finds it and how often, and once more when its facts are complete.
 
 In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. One whose
-rule wants something known that is not is settled untold, and counted. A finding
-that could not be told whole is given back, and what a sink took of it is remembered, so that the next try puts only the rest.
+rule wants something known that is not is settled untold, and counted; where that could only not be asked in passing it is waited for, and
+told if that goes on. A finding that could not be told whole is given back, and what a sink took of it is remembered, so that the next try
+puts only the rest.
 
 A finding whose facts could not all be had in time is told as it is, and marked as awaiting them; whoever sees it again (its message is left to come
 back) investigates again, and tells an update of the same id.
@@ -113,9 +114,10 @@ class Teller:
         done = False
         try:
             found = replace(await self.investigate(finding), update=update)
-            if found.pending and not last and (update or found.lacking is not None):
+            if not last and (found.in_doubt if update == 0 else found.pending):
                 return Told(awaited=True)
-            if update == 0 and (lacking := found.lacking) is not None:
+            # What is in doubt to the last is told: better a word too many than a word that nobody ever hears.
+            if update == 0 and (lacking := found.lacking) is not None and not found.in_doubt:
                 await self.store.settle([key], self.owner, self.clock())
                 done = True
                 self.metrics.untold(finding.rule.id, lacking, finding.id)

@@ -175,16 +175,16 @@ async def test_a_report_that_is_not_there_is_made_and_awaited(learn: Any, monkey
 
 
 @pytest.mark.parametrize(
-    ("answers", "because"),
+    ("answers", "because", "pending"),
     [
-        ({"generate_credential_report": lambda _: {"State": "INPROGRESS"}}, "no credential report yet: AWS is making one"),
-        ({}, "generate_credential_report in account 000000000000: Operation: AccessDenied"),
+        ({"generate_credential_report": lambda _: {"State": "INPROGRESS"}}, "no credential report yet: AWS is making one", True),
+        ({}, "generate_credential_report in account 000000000000: Operation: AccessDenied", False),
     ],
 )
 async def test_a_report_that_is_not_to_be_had_is_unknown_and_says_why(
-    learn: Any, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], because: str
+    learn: Any, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], because: str, pending: bool
 ) -> None:
-    """Not ready in time, or not ours to ask for."""
+    """Not ready in time, and then told by an update; or not ours to ask for."""
     monkeypatch.setattr("worker.enrich.credentials.LOOK_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr("worker.enrich.credentials.AWAITED_SECONDS", 0.05)
 
@@ -194,6 +194,7 @@ async def test_a_report_that_is_not_to_be_had_is_unknown_and_says_why(
     fact = await learn(Canned("iam", get_credential_report=get, **answers), EVE)
     assert (fact.status, fact.value) == (FactStatus.UNKNOWN, None)
     assert because in fact.reason
+    assert fact.pending is pending
 
 
 async def test_an_embedded_aws_makes_and_tells_one(embedded_aws: str, make_finding: Callable[..., Finding], investigate: Any) -> None:

@@ -21,7 +21,7 @@ from worker.enrich import dependents
 from worker.enrich.dependents import DEPENDENTS
 from worker.enrich.fact import Case
 from worker.enrich.instances import is_profile
-from worker.enrich.launchers import group_of, profiles_of_settings
+from worker.enrich.launchers import group_of, profiles_of_settings, without_user_data
 from worker.enrich.lookups import Deadline, Lookups
 from worker.model import Fact, FactSource, FactStatus, Finding, Subject
 from worker.settings import Settings
@@ -531,4 +531,21 @@ def test_specs_of_a_group_are_told_once() -> None:
 
 def test_settings_without_the_option_name_nothing() -> None:
     """An option of that name in another namespace is another option."""
-    assert list(profiles_of_settings({"ConfigurationSettings": [option("IamInstanceProfile", "web", "mine"), {}]})) == []
+    assert profiles_of_settings({"ConfigurationSettings": [option("IamInstanceProfile", "web", "mine"), {}]}) == {"profiles": []}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (
+            {"LaunchTemplateVersions": [{**a_version(3, "web"), "LaunchTemplateData": {"UserData": "hunter2", "ImageId": "ami-1"}}]},
+            {"LaunchTemplateData": {"IamInstanceProfile": None}},
+        ),
+        ({"LaunchConfigurations": [{"LaunchConfigurationName": "web", "UserData": "hunter2"}]}, {"LaunchConfigurationName": "web"}),
+    ],
+)
+def test_user_data_is_dropped_as_an_answer_is_read(answer: dict[str, Any], kept: dict[str, Any]) -> None:
+    """It is most of such an answer, which is kept for a quarter of an hour, and often holds secrets."""
+    (entries,) = without_user_data(answer).values()
+    assert kept.items() <= entries[0].items()
+    assert "hunter2" not in str(entries)

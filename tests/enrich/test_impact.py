@@ -120,11 +120,10 @@ def test_with_nothing_to_go_by_it_is_unknown() -> None:
     ("remembered", "band"),
     [
         ({"instances": [{"id": f"i-{number}", "region": "us-east-1"} for number in range(12)]}, "11-100"),
-        ({"instances": ["i-1", "i-2"]}, "1-10"),
-        ({"instances": [{"id": "i-1", "state": "stopped"}]}, "0"),
+        ({"instances": [{"id": "i-1", "until": None}, {"id": "i-2", "until": "2026-01-01T00:00:00Z"}]}, "1-10"),
+        ({"instances": [{"id": f"i-{number}", "until": "2026-01-01T00:00:00Z"} for number in range(12)]}, None),
         ({"instances": []}, None),
         ({"instances": None}, None),
-        ({"instances": "i-1"}, None),
         ({}, None),
     ],
 )

@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from botocore.exceptions import ClientError
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.fakes import metrics, sample
 from worker.aws import AccountClosedError, Accounts
+from worker.enrich.answers import Answers
 from worker.enrich.fact import FAULT_SECONDS, Answer, Call
 from worker.enrich.lookups import AT_ONCE, Deadline, Lookups
 
@@ -176,6 +178,22 @@ async def test_a_closed_account_is_tried_once_for_all_questions() -> None:
     assert (await ask(asked, call("ann"))).fault is None
 
 
+async def test_a_closed_account_is_told_of_once_however_many_stood_at_its_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line in the log for each question would be thirty for each finding."""
+    of, told = metrics(), list[str]()
+    monkeypatch.setattr(of.calls, "account_closed", lambda account, _: told.append(account))
+
+    class Door:
+        async def client(self, *_: Any) -> Any:
+            await asyncio.sleep(0)
+            raise AccountClosedError("no")
+
+    asked = Lookups(cast("Accounts", Door()), Clock(), of.calls)
+    answers = await asyncio.gather(*(ask(asked, call(f"user-{n}")) for n in range(30)))
+    assert {answer.fault.kind for answer in answers if answer.fault is not None} == {"denied"}
+    assert told == ["111122223333"]
+
+
 async def test_no_more_than_the_bound_are_under_way_in_one_account() -> None:
     """Fifty different questions; other accounts have hands of their own."""
     accounts = Accounts_(at_once)
@@ -236,6 +254,25 @@ async def test_what_fails_in_passing_is_tried_again_at_once() -> None:
     accounts = Accounts_(poorly)
     assert (await ask(lookups(accounts), call())).fault is None
     assert len(accounts.calls) == 3
+
+
+@pytest.mark.parametrize(("offered", "kind", "tries"), [(False, "refused", 1), (True, "unreachable", 3)])
+async def test_a_service_that_a_region_lacks_is_no_trouble_that_passes(
+    monkeypatch: pytest.MonkeyPatch, offered: bool, kind: str, tries: int
+) -> None:
+    """Its endpoint has no address, today and tomorrow: to wait for it would keep every finding incomplete. An endpoint that there is may be back."""
+
+    async def nowhere(*_: Any, **__: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://batch.xx-new-1.amazonaws.com")
+
+    async def offers(*_: Any) -> bool:
+        return offered
+
+    accounts = Accounts_(nowhere)
+    monkeypatch.setattr(accounts, "offers", offers, raising=False)
+    answer = await ask(lookups(accounts), Call("111122223333", "batch", "describe_compute_environments", 30, region="xx-new-1"))
+    assert answer.fault is not None
+    assert (answer.fault.kind, len(accounts.calls)) == (kind, tries)
 
 
 async def test_an_older_answer_stands_in_where_none_is_to_be_had_and_says_so() -> None:
@@ -456,3 +493,15 @@ async def test_an_answer_that_another_fact_of_the_same_finding_got_is_not_called
     deadline = Deadline(asyncio.get_running_loop().time() + 5, 5)
     assert (await asked.ask(call(), deadline, None, taken_up)).cached is False
     assert (await asked.ask(call(), deadline)).cached is True
+
+
+@pytest.mark.parametrize("gather", [None, "Roles"])
+async def test_large_answers_are_bounded_by_what_they_weigh(gather: str | None) -> None:
+    """A list of few entries may be large, and so may an answer that is no list: names in questions come from records."""
+    kept, now = Answers(most_bytes=1_000_000), START
+    for n in range(50):
+        value = {"Roles": [{"Document": "x" * 90_000}]}
+        kept.keep(str(n), Call(None, "iam", "list_roles", 30, gather=gather), Answer(now, value), now)
+    assert 5 <= len(kept) <= 11
+    kept.sweep(now + timedelta(hours=1))
+    assert (len(kept), kept._bytes) == (0, 0)

@@ -78,7 +78,8 @@ def learn(embedded_aws: str, store: Any, metrics: Metrics, make_finding: Callabl
     """The fact about a call of these sessions, by one investigator."""
 
     async def run(cloud: Canned, *identities: Any, finding: Finding | None = None, **event: Any) -> Fact:
-        investigator = Investigator(cast("Accounts", cloud), cast("Store", store), Settings(), metrics, lambda: datetime.now(UTC))
+        asked = Settings(regions=("eu-west-1",))
+        investigator = Investigator(cast("Accounts", cloud), cast("Store", store), asked, metrics, lambda: datetime.now(UTC))
         fact: Fact | None = None
         for identity in identities:
             whole = {"userIdentity": identity, "awsRegion": "eu-west-1", "eventTime": AT, **event}
@@ -214,10 +215,11 @@ async def test_a_record_that_tells_too_little_asks_nothing(learn: Any, identity:
     assert "the record names no" in fact.reason
 
 
-async def test_a_region_that_is_none_opens_no_client(learn: Any) -> None:
-    """Regions are attacker-written: only what looks like one is gone to."""
+@pytest.mark.parametrize("region", ["x.evil.example", "us-nowhere-1", "ap-south-1"])
+async def test_a_region_that_is_none_of_the_accounts_opens_no_client(learn: Any, region: str) -> None:
+    """Regions are attacker-written, and there is no end of what looks like one: only those of the account are gone to."""
     cloud = Canned("cloudtrail", lookup_events=history())
-    await learn(cloud, role(1), awsRegion="x.evil.example")
+    await learn(cloud, role(1), awsRegion=region)
     assert {region for service, _, region in cloud.places if service == "cloudtrail"} == {None}
 
 

@@ -17,6 +17,7 @@ from worker.enrich.instance_events import CALLS, of_instance, users_of
 from worker.enrich.offline import from_log
 from worker.enrich.profile import events_of
 from worker.enrich.recollection import MOST_INSTANCES, recollect
+from worker.enrich.sequence import as_allowed
 from worker.enrich.uses import spent
 from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Origin, ProfileEvent, Record, Rule, Subject
 from worker.settings import Settings
@@ -272,3 +273,16 @@ def test_what_ec2_answers_counts_for_more_than_what_is_remembered(
     memory = Fact("profile", FactStatus.KNOWN, {"instances": spans}, START, FactSource.MEMORY)
     finding = removal(5, IN_USE, make_finding("RemoveRoleFromInstanceProfile"))
     assert EnrichedFinding(finding, {"instances": live, "profile": memory}).lacking == lacking
+
+
+def test_records_that_fit_nowhere_do_not_have_every_order_tried() -> None:
+    """Six that AWS would have refused in any order keep theirs, and soon: whoever writes thousands must not hold up the loop."""
+    tried: list[ProfileEvent] = []
+
+    def refused(_: None, event: ProfileEvent) -> bool:
+        tried.append(event)
+        return False
+
+    six = tuple(ProfileEvent("1", "web", START, str(n), "RunInstances", {}) for n in range(6))
+    assert as_allowed(None, six, refused, lambda state, _: state) == six
+    assert len(tried) <= 250

@@ -171,6 +171,7 @@ def test_a_replacement_told_by_the_log_names_who_made_it() -> None:
         (remembered(again(exists=False)), GONE, False),
         (remembered(again()), GONE, False),
         (remembered(again()), about(FactStatus.GONE, None, AT + timedelta(seconds=5)), True),
+        (remembered(again(14 * 60)), about(FactStatus.GONE, None, AT + timedelta(minutes=5)), False),
         (SILENT, live(AT, "web-role"), True),
         (SILENT, live(AT + timedelta(seconds=1)), True),
         (SILENT, live(AT - timedelta(days=9)), None),

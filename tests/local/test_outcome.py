@@ -234,10 +234,10 @@ def test_what_an_actor_can_do_and_who_is_behind_it_is_told_once():
     ("permissions", "said"),
     [
         ({"administrator": {"is": False}, "can_escalate": ["iam:PutUserPolicy"]}, "become an administrator by iam:PutUserPolicy"),
-        ({"administrator": {"is": False}, "can_escalate": []}, "not do everything"),
+        ({"administrator": {"is": False}, "can_escalate": []}, "nothing of an administrator"),
         (
             {"administrator": {"is": None, "because": "P could not be read"}, "can_escalate": []},
-            "do everything or not: P could not be read",
+            "perhaps do everything: P could not be read",
         ),
     ],
 )

@@ -36,7 +36,8 @@ def schema(name: str) -> dict[str, Any]:
 def finding_as_dict(found: EnrichedFinding, plan: Plan) -> dict[str, Any]:
     """A finding with its facts, and what is and is not asked of the executor.
 
-    `rule.level` is what the rule says, `level` what the `circumstances` leave of it. Where it is not `complete`, an `update` of the same id follows. `correlation` is null where one record made the finding.
+    `rule.level` is what the rule says, `level` what the `circumstances` leave of it. Where it is not `complete`, an `update` of the same id
+    follows, unless it was told by the last receive of its message that is waited for. `correlation` is null where one record made the finding.
     """
     finding = found.finding
     return {

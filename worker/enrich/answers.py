@@ -2,20 +2,24 @@
 
 An answer is given again within its lifetime, but none from before the event in question, which is evidence of another state, unless the event could
 not change it (`Call.standing`). Where AWS fails, an answer past its time, or from before the event, may stand in: it then says so.
-Failures are kept too, for a short time. What is kept is bounded in number and in the size of lists; the oldest goes first.
+Failures are kept too, for a short time. What is kept is bounded in number and in bytes; the oldest goes first.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from worker.enrich.fact import Answer, Call
 
 MOST_ANSWERS = 4096
-MOST_ITEMS = 50_000
-"""Entries of gathered lists, in all: some 100 MB of instances at the very most."""
+MOST_BYTES = 128 * 1024 * 1024
+"""What answers may take of the memory, as `_bytes` estimates it."""
+CONTAINER_BYTES, MEMBER_BYTES, VALUE_BYTES = 64, 32, 56
+"""Of Python's, about: an empty list or mapping, a place in it, and a short text, number or time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +27,16 @@ class _Kept:
     answer: Answer
     fresh_until: datetime
     stands_in_until: datetime
-    items: int
+    size_bytes: int
 
 
 class Answers:
     """What AWS said, by key. The caller tells the time."""
 
-    def __init__(self, most_answers: int = MOST_ANSWERS, most_items: int = MOST_ITEMS) -> None:
+    def __init__(self, most_answers: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES) -> None:
         self._most_answers = most_answers
-        self._most_items = most_items
-        self._items = 0
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._good: OrderedDict[str, _Kept] = OrderedDict()
         self._faults: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -62,10 +66,10 @@ class Answers:
             self._faults.pop(key, None)
             self._forget(key)
             fresh = now + timedelta(seconds=call.lifetime_seconds)
-            items = sum(len(answer.value.get(member, ())) for member in call.gathered)
-            self._good[key] = _Kept(answer, fresh, fresh + timedelta(seconds=call.stand_in_seconds), items)
-            self._items += items
-            while len(self._good) > self._most_answers or (self._items > self._most_items and len(self._good) > 1):
+            kept = _Kept(answer, fresh, fresh + timedelta(seconds=call.stand_in_seconds), _bytes(answer.value))
+            self._good[key] = kept
+            self._bytes += kept.size_bytes
+            while len(self._good) > self._most_answers or (self._bytes > self._most_bytes and len(self._good) > 1):
                 self._forget(next(iter(self._good)))
         else:
             until = now + timedelta(seconds=min(call.lifetime_seconds, call.fault_seconds))
@@ -83,4 +87,13 @@ class Answers:
 
     def _forget(self, key: str) -> None:
         kept = self._good.pop(key, None)
-        self._items -= 0 if kept is None else kept.items
+        self._bytes -= 0 if kept is None else kept.size_bytes
+
+
+def _bytes(value: Any) -> int:
+    """About what a value takes of the memory. A key is not counted: the same one stands in every entry of a list."""
+    if isinstance(value, Mapping):
+        return CONTAINER_BYTES + sum(MEMBER_BYTES + _bytes(one) for one in value.values())
+    if isinstance(value, list | tuple):
+        return CONTAINER_BYTES + sum(MEMBER_BYTES + _bytes(one) for one in value)
+    return VALUE_BYTES + (len(value) if isinstance(value, str | bytes) else 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -32,8 +33,9 @@ async def _learn(case: Case) -> Fact:
     whose, account, name = asked_about
     report = await _report(case, account)
     if report.fault is not None:
-        made = " yet: AWS is making one" if report.fault.code in MISSING else ""
-        return CREDENTIAL_REPORT.unknown(report.at, f"no credential report{made} ({report.fault.text})")
+        making = report.fault.code in MISSING
+        reason = f"no credential report{' yet: AWS is making one' if making else ''} ({report.fault.text})"
+        return replace(CREDENTIAL_REPORT.unknown(report.at, reason), pending=making)
     at: datetime = report.value["made_at"] or report.at
     row = report.value["rows"].get(name)
     value = {"of": whose, "user": name, "account": account, "listed": row is not None, **(row or {})}

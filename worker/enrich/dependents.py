@@ -38,6 +38,7 @@ from worker.enrich.launchers import (
     profile_of_configuration,
     profiles_of_settings,
     template_of,
+    without_user_data,
 )
 from worker.enrich.profile import about_profile, profile_of
 from worker.model import Fact, FactSource
@@ -46,7 +47,7 @@ DEPENDENTS_SECONDS = 60.0
 MOST_LISTED = 100
 """As for instances: a finding travels in one message, and the count is told in full."""
 MOST_TEMPLATES = 4000
-"""Template versions that are read of a region: two of each of 2,000 templates. Each may carry 16 KB of user data."""
+"""Template versions that are read of a region: two of each of 2,000 templates."""
 MOST_PINNED = 40
 MOST_ENVIRONMENTS = 25
 """Of a region, what is asked for one by one."""
@@ -120,7 +121,8 @@ class _Region:
 
     async def _list(self, part: str) -> Sequence[Mapping[str, Any]]:
         service, operation, member, params, most = WHOLE[part]
-        told = await self._ask(part, service, operation, params, gather=member, most=most)
+        read = without_user_data if part in (TEMPLATES, CONFIGURATIONS) else None
+        told = await self._ask(part, service, operation, params, gather=member, most=most, read=read)
         if told.get("more"):
             self.unknown[part] = f"more than the {most} that are read"
         listed: Sequence[Mapping[str, Any]] = told.get(member, ())
@@ -137,7 +139,8 @@ class _Region:
     async def _version(self, spec: Spec) -> Template | None:
         template, version = spec
         known_by = "LaunchTemplateId" if template.startswith("lt-") else "LaunchTemplateName"
-        told = await self._ask(PINNED, "ec2", "describe_launch_template_versions", {known_by: template, "Versions": [version]})
+        params = {known_by: template, "Versions": [version]}
+        told = await self._ask(PINNED, "ec2", "describe_launch_template_versions", params, read=without_user_data)
         return next((template_of(one) for one in told.get("LaunchTemplateVersions", ())), None)
 
     def _launching(
@@ -175,12 +178,12 @@ class _Region:
         self.found += [
             entry(ENVIRONMENT, name, self.name, "its setting IamInstanceProfile")
             for (_, name), told in zip(names, settings, strict=True)
-            if any(self._is(named) for named in profiles_of_settings(told))
+            if any(self._is(named) for named in told.get("profiles", ()))
         ]
 
     async def _settings(self, application: str, environment: str) -> Mapping[str, Any]:
         params = {"ApplicationName": application, "EnvironmentName": environment}
-        return await self._ask(ENVIRONMENTS, "elasticbeanstalk", "describe_configuration_settings", params)
+        return await self._ask(ENVIRONMENTS, "elasticbeanstalk", "describe_configuration_settings", params, read=profiles_of_settings)
 
 
 def _version_words(one: Template, latest: int) -> str:

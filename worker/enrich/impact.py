@@ -73,12 +73,9 @@ def _use(instances: Fact | None, remembered: Fact | None) -> _Use | None:
     told = _value(instances)
     if told is not None and instances is not None:
         return _Use(Counter(told["by_state"]), told["instances"], whole=instances.reason is None)
-    # Not every memory has the member. What it saw start may have stopped since, unseen.
-    seen = (_value(remembered) or {}).get("instances")
-    if not isinstance(seen, Sequence) or isinstance(seen, str) or not seen:
-        return None
-    listed = [one if isinstance(one, Mapping) else {"id": one} for one in seen]
-    return _Use(Counter(str(one.get("state") or "running") for one in listed), listed, whole=False, remembered=True)
+    # Whatever it was told to be in use may have stopped since, unseen; what is known to have ended is in the memory too.
+    listed = [one for one in (_value(remembered) or {}).get("instances") or () if one.get("until") is None]
+    return _Use(Counter(running=len(listed)), listed, whole=False, remembered=True) if listed else None
 
 
 def _value(fact: Fact | None) -> Mapping[str, Any] | None:

@@ -20,8 +20,12 @@ INSTANCES_SECONDS = 30.0
 REGIONS_SECONDS = 3600.0
 MOST_LISTED = 100
 """A task travels in one message; the count is told in full."""
+MOST_READ = 5000
+"""Instances of a profile in one region."""
+KEPT = ("InstanceId", "State", "IamInstanceProfile", "LaunchTime")
 STATES = ("running", "pending", "stopping", "stopped", "shutting-down", "terminated")
 ENVIRONMENT_TAGS = frozenset({"environment", "env", "stage"})
+TOLD_TAGS = ENVIRONMENT_TAGS | {"name"}
 
 
 async def _learn(case: Case) -> Fact:
@@ -81,14 +85,25 @@ def _instances(account: str, name: str, region: str) -> Call:
     """Filtered by EC2 to spare the account, and again by us: `*` for partition and path lets more through than we mean."""
     arn = f"arn:*:iam::{account}:instance-profile*/{name}"
     params = {"Filters": [{"Name": "iam-instance-profile.arn", "Values": [arn]}]}
-    return Call(account, "ec2", "describe_instances", INSTANCES_SECONDS, params, region, gather="Reservations")
+    return Call(
+        account, "ec2", "describe_instances", INSTANCES_SECONDS, params, region, gather="Instances", most=MOST_READ, read=_instances_of
+    )
+
+
+def _instances_of(page: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The instances of all reservations, of which one may hold a thousand, without most of the much that EC2 tells of each."""
+    every = (instance for reservation in page.get("Reservations", ()) for instance in reservation.get("Instances", ()))
+    return {"Instances": [{**{name: one.get(name) for name in KEPT}, "Tags": _told_tags(one)} for one in every]}
+
+
+def _told_tags(instance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [tag for tag in instance.get("Tags") or () if str(tag.get("Key")).lower() in TOLD_TAGS]
 
 
 def _using(answer: Answer, account: str, name: str, region: str) -> list[dict[str, Any]]:
-    every = (instance for reservation in answer.value.get("Reservations", ()) for instance in reservation.get("Instances", ()))
     return [
         _instance(instance, region)
-        for instance in every
+        for instance in answer.value.get("Instances", ())
         if is_profile((instance.get("IamInstanceProfile") or {}).get("Arn"), account, name)
     ]
 
@@ -99,7 +114,7 @@ def _instance(instance: Mapping[str, Any], region: str) -> dict[str, Any]:
     return {
         "id": instance.get("InstanceId"),
         "region": region,
-        "state": instance.get("State", {}).get("Name"),
+        "state": (instance.get("State") or {}).get("Name"),
         "name": tags.get("Name"),
         "environment": environment_of(tags),
         "launched": stamp(instance.get("LaunchTime")),

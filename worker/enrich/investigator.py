@@ -114,4 +114,4 @@ class Investigator:
                 lacking.append(kind.name)
             fact = kind.unknown(self._clock(), f"deadline of {deadline.seconds:g} s passed" if passed else explain(error).text)
         self._metrics.fact(fact, loop.time() - begun)
-        return replace(fact, pending=bool(lacking))
+        return replace(fact, pending=fact.pending or bool(lacking))

@@ -105,8 +105,24 @@ class Template:
         return f"launch template {self.name} version {self.version}"
 
 
+def without_user_data(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of launch template versions or launch configurations what is read here: their user data is large, and may hold secrets."""
+    version = ("LaunchTemplateId", "LaunchTemplateName", "VersionNumber", "DefaultVersion")
+    kept: dict[str, Any] = {}
+    if (versions := answer.get("LaunchTemplateVersions")) is not None:
+        named = [(one, (one.get("LaunchTemplateData") or {}).get("IamInstanceProfile")) for one in versions]
+        kept["LaunchTemplateVersions"] = [
+            {**{name: one[name] for name in version if name in one}, "LaunchTemplateData": {"IamInstanceProfile": profile}}
+            for one, profile in named
+        ]
+    if (configurations := answer.get("LaunchConfigurations")) is not None:
+        configuration = ("LaunchConfigurationName", "IamInstanceProfile")
+        kept["LaunchConfigurations"] = [{name: one[name] for name in configuration if name in one} for one in configurations]
+    return kept
+
+
 def template_of(told: Mapping[str, Any]) -> Template:
-    """A `LaunchTemplateVersion`, without the user data and all else that it holds."""
+    """A `LaunchTemplateVersion`."""
     profile = (told.get("LaunchTemplateData") or {}).get("IamInstanceProfile") or {}
     id_, name = str(told.get("LaunchTemplateId")), str(told.get("LaunchTemplateName"))
     return Template(id_, name, int(told["VersionNumber"]), bool(told.get("DefaultVersion")), profile.get("Arn") or profile.get("Name"))
@@ -135,12 +151,14 @@ def profile_of_batch(told: Mapping[str, Any]) -> str | None:
     return (told.get("computeResources") or {}).get("instanceRole") or None
 
 
-def profiles_of_settings(told: Mapping[str, Any]) -> Iterator[str]:
-    """The profiles that a Beanstalk environment is set to, by DescribeConfigurationSettings: as deployed, and as a draft would have it."""
-    for settings in told.get("ConfigurationSettings", ()):
-        for option in settings.get("OptionSettings", ()):
-            if (option.get("Namespace"), option.get("OptionName")) == BEANSTALK_OPTION and option.get("Value"):
-                yield str(option["Value"])
+def profiles_of_settings(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The profiles that a Beanstalk environment is set to, by DescribeConfigurationSettings: as deployed, and as a draft would have it.
+
+    Nothing else is kept of the answer: settings hold what an application is given as its environment, passwords among them.
+    """
+    options = (option for settings in told.get("ConfigurationSettings", ()) for option in settings.get("OptionSettings", ()))
+    named = [one for one in options if (one.get("Namespace"), one.get("OptionName")) == BEANSTALK_OPTION and one.get("Value")]
+    return {"profiles": [str(one["Value"]) for one in named]}
 
 
 def entry(

@@ -154,14 +154,18 @@ class Lookups:
             self._closed.pop(call.account or "", None)
             return Answer(at, await self._fetched(client, asking))
         except AccountClosedError as error:
-            # One refusal answers every question about the account, not only this one.
-            self._closed[call.account or ""] = answer = Answer(at, {}, explain(error))
-            self._metrics.account_closed(call.account or "", str(error))
-            return answer
+            # One refusal answers every question about the account, and is told once: many may have stood at its door.
+            account = call.account or ""
+            if not self._is_closed(account):
+                self._closed[account] = Answer(at, {}, explain(error))
+                self._metrics.account_closed(account, str(error))
+            return self._closed[account]
         except Exception as error:  # noqa: BLE001  # whatever a client raises is an answer; explain() names it
             fault = explain(error)
             if fault.kind == "throttled" and not entered:  # by STS: to ask again at once would not help
                 asking.budget.throttled(_now(), _now())
+            if fault.code == "EndpointConnectionError" and call.region and not await self._accounts.offers(call.service, call.region):
+                fault = replace(fault, kind="refused")  # the region lacks the service, and will tomorrow
             return Answer(at, {}, replace(fault, text=f"{_where(call)}: {fault.text}"))
 
     async def _fetched(self, client: Any, asking: _Asking) -> Mapping[str, Any]:

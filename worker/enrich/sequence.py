@@ -31,6 +31,10 @@ consistency); doubled."""
 MOST_TOGETHER = 6
 """Events of one second whose order is looked for (720 at worst); a replacement with tags has five. More are taken in the order of rank."""
 
+MOST_REFUSED = 2
+"""Of these, how many AWS may have had to refuse: so many events may be missing. Records that fit nowhere would have every order tried, and
+the loop held up by whoever writes them."""
+
 
 def distinct(events: Iterable[ProfileEvent], rank: Mapping[str, int]) -> list[ProfileEvent]:
     """Events of the kinds that are ranked, each once, by time, then rank, then key."""
@@ -65,14 +69,14 @@ def overtaken(snapshot: ProfileEvent, events: Iterable[ProfileEvent]) -> frozens
 def as_allowed(
     state: S, together: tuple[ProfileEvent, ...], allowed: Callable[[S, ProfileEvent], bool], then: Callable[[S, ProfileEvent], S]
 ) -> tuple[ProfileEvent, ...]:
-    """Events of one second, ranked, in the first order with the fewest refusals.
+    """Events of one second, ranked, in the first order with the fewest refusals; with more than `MOST_REFUSED` they stay as they are.
 
     `allowed` says whether AWS would let an event succeed in a state, `then` what state follows.
     """
     if not 1 < len(together) <= MOST_TOGETHER:
         return together
-    orders = (_order(state, together, refusals, allowed, then) for refusals in range(len(together) + 1))
-    return next(order for order in orders if order is not None)
+    orders = (_order(state, together, refusals, allowed, then) for refusals in range(MOST_REFUSED + 1))
+    return next((order for order in orders if order is not None), together)
 
 
 def _order(

@@ -24,6 +24,7 @@ import orjson
 
 from worker.enrich.fact import ACCOUNT, Answer, Call, Case, FactKind, missing, stamp
 from worker.enrich.identity import identify, moment
+from worker.enrich.instances import regions_of
 from worker.enrich.role import SERVICE_LINKED
 from worker.model import Actor, Fact, FactSource, Finding, Origin, Record
 from worker.settings import Settings
@@ -40,8 +41,6 @@ MOST_EVENTS = 50
 
 OPENING = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"})
 KEY = re.compile(r"ASIA[A-Z0-9]{12,60}", re.ASCII)
-REGION = re.compile(r"[a-z]{2}(-[a-z]{2,8}){1,3}-[0-9]{1,2}", re.ASCII)
-"""Records are untrusted, and a region we look into becomes a client that stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ class _Trail:
 
     async def _looked_up(self, session: _Opened, account: str) -> tuple[_Link | None, str | None]:
         why = "no record of the call that opened it was found; CloudTrail's event history may be a quarter of an hour behind"
-        for region in self._regions():
+        for region in await self._regions(account):
             if self._left == 0:
                 return None, f"not found with {MOST_LOOKUPS} questions"
             self._left -= 1
@@ -151,10 +150,14 @@ class _Trail:
                     return _link(call, "cache" if answer.cached else "live"), None
         return None, why
 
-    def _regions(self) -> Sequence[str | None]:
-        """STS records a call where it was made: often where the session acts, or in the one region of its global endpoint."""
+    async def _regions(self, account: str) -> Sequence[str | None]:
+        """STS records a call where it was made: often where the session acts, or in the one region of its global endpoint.
+
+        Records are untrusted, and a region that is looked into becomes a client that stays open: only a region of the account will do.
+        """
         told = self._case.finding.record.region
-        return [None] if told is None or not REGION.fullmatch(told) else [told, None]
+        known = await regions_of(self._case, account) if told is not None else None
+        return [told, None] if isinstance(known, list) and told in known else [None]
 
 
 def _lookup(session: _Opened, account: str, region: str | None) -> Call:

@@ -163,7 +163,8 @@ def judge_replacement(at: datetime, principal: str | None, remembered: Fact, liv
     last_role = (memory.get("last_role") or {}).get("name")
     if (again := memory.get("recreated")) is not None:
         made_at = datetime.fromisoformat(again["at"])
-        seen_gone = live.status is FactStatus.GONE and (live.observed_at - made_at).total_seconds() > CONSISTENT_SECONDS
+        # Nor can it be made after we looked: records come later than what they tell of, and times in them may be forged.
+        seen_gone = live.status is FactStatus.GONE and abs((live.observed_at - made_at).total_seconds()) > CONSISTENT_SECONDS
         value = {
             "replaced": again["exists"] and not seen_gone,
             "by": again["by"],
@@ -171,7 +172,7 @@ def judge_replacement(at: datetime, principal: str | None, remembered: Fact, liv
             "same_principal": principal is not None and principal == again["principal"],
             **_roles(now.get("roles", again["roles"]), last_role),
         }
-        return REPLACED.known(value, max(made_at, live.observed_at) if seen_gone else made_at, source=FactSource.MEMORY)
+        return REPLACED.known(value, live.observed_at if seen_gone else made_at, source=FactSource.MEMORY)
     unseen = {"by": None, "same_principal": None}
     if live.status is FactStatus.GONE:
         return REPLACED.known({"replaced": False, **_after(None, at), **unseen, **_roles(None, last_role)}, live.observed_at)

@@ -138,7 +138,9 @@ def _power(permissions: Any) -> str:
     because = plain(get(administrator, "because"))
     if get(administrator, "is") is True:
         return f"do everything: {because}"
-    return power(permissions) or ("not do everything" if get(administrator, "is") is False else f"do everything or not: {because}")
+    return power(permissions) or (
+        "nothing of an administrator" if get(administrator, "is") is False else f"perhaps do everything: {because}"
+    )
 
 
 def _why(finding: Json) -> str:

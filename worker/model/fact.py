@@ -111,9 +111,14 @@ class EnrichedFinding:
 
     @property
     def lacking(self) -> str | None:
-        """The first condition of the rule that is not known to hold, so that the finding is not told; None where it is."""
+        """The first condition of the rule that is not known to hold, so that the finding is not told unless that is in doubt; else None."""
         holding = {"in-use"} if self._in_use else set()
         return next((one for one in self.finding.rule.only_when if one not in holding), None)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether what it lacks may only not be known yet, because a fact that could tell it is pending."""
+        return self.lacking is not None and not {"instances", "profile"}.isdisjoint(self.pending)
 
     @property
     def _in_use(self) -> bool:
