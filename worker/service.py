@@ -128,7 +128,7 @@ class Service:
                 messages = await self._receive(taken, stop)
                 failures = 0
             except Exception as error:  # noqa: BLE001  # whatever the edge raised, polling goes on
-                self._metrics.receive_failed(self._queue.name, str(error))
+                self._metrics.queues.receive_failed(self._queue.name, str(error))
                 messages = []
                 failures += 1
             await self._give_hands(taken - len(messages))
@@ -177,14 +177,14 @@ class Service:
             await asyncio.gather(receiving, stopping, return_exceptions=True)
         now = self._clock()
         self._last_receive = now
-        self._metrics.received(self._queue.name, len(messages), now)
+        self._metrics.queues.received(self._queue.name, len(messages), now)
         if not messages:
             self._left_since = None
         loop = asyncio.get_running_loop()
         for message in messages:
             self._in_hand[message.receipt] = (message, loop.time())
             if message.sent_at is not None and message.receives == 1:
-                self._metrics.waited(self._queue.name, (now - message.sent_at).total_seconds())
+                self._metrics.queues.waited(self._queue.name, (now - message.sent_at).total_seconds())
         return messages
 
     # Working.
@@ -201,7 +201,7 @@ class Service:
             if verdict is not None and verdict.delete:
                 self._done.put_nowait(message)
             elif verdict is not None:
-                self._metrics.left(verdict.reason or "unexpected", receives=message.receives)
+                self._metrics.queues.left(verdict.reason or "unexpected", receives=message.receives)
                 if verdict.retry_after_seconds is not None:
                     await self._queue.extend([message], math.ceil(verdict.retry_after_seconds))
                 self._finish(message, progress=False)
@@ -215,7 +215,7 @@ class Service:
                 self._last_progress, self._left_since = now, None
             elif self._left_since is None:
                 self._left_since = now
-            self._metrics.finished(self._queue.name, now, progress=progress)
+            self._metrics.queues.finished(self._queue.name, now, progress=progress)
 
     # Holding and deleting.
 
@@ -251,7 +251,7 @@ class Service:
     async def _watch_depths(self, interval_seconds: float) -> None:
         while True:
             for name, states in (await self._queue.depths()).items():
-                self._metrics.queue_depth(name, states)
+                self._metrics.queues.depth(name, states)
             await asyncio.sleep(interval_seconds)
 
     # Stopping.
@@ -271,6 +271,6 @@ class Service:
     async def _give_back(self, messages: Sequence[Message]) -> None:
         if messages:
             await self._queue.extend(messages, 0)
-            self._metrics.returned(self._queue.name, len(messages))
+            self._metrics.queues.returned(self._queue.name, len(messages))
             for message in messages:
                 self._finish(message, progress=False)

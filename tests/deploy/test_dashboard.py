@@ -45,6 +45,7 @@ from worker.model import (
 )
 from worker.observe.calls import Calls
 from worker.observe.metrics import Metrics
+from worker.observe.queues import Queues
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "trailmend.json"
 PATIENCE_SECONDS = 15
@@ -76,18 +77,18 @@ def everything_happens(to: Metrics) -> None:
     impact = Fact("impact", FactStatus.KNOWN, {"band": "11-100"}, now, FactSource.LIVE)
     found = EnrichedFinding(finding, {"impact": impact})
     for queue in ("main", "tasks"):
-        to.received(queue, 2, now)
-        to.received(queue, 0, now)
-        to.waited(queue, 3.0)
-        to.receive_failed(queue, "AccessDenied")
-        to.finished(queue, now, progress=True)
-        to.deleted(queue, 1)
-        to.delete_failed(queue, "message-1", "ReceiptHandleIsInvalid")
-        to.hold_failed(queue, "message-1", "ReceiptHandleIsInvalid")
-        to.returned(queue, 1)
+        to.queues.received(queue, 2, now)
+        to.queues.received(queue, 0, now)
+        to.queues.waited(queue, 3.0)
+        to.queues.receive_failed(queue, "AccessDenied")
+        to.queues.finished(queue, now, progress=True)
+        to.queues.deleted(queue, 1)
+        to.queues.delete_failed(queue, "message-1", "ReceiptHandleIsInvalid")
+        to.queues.hold_failed(queue, "message-1", "ReceiptHandleIsInvalid")
+        to.queues.returned(queue, 1)
     for queue in ("main", "tasks", "dlq"):
-        to.queue_depth(queue, {"visible": 3, "in_flight": 2, "delayed": 0})
-    to.left("object-missing")
+        to.queues.depth(queue, {"visible": 3, "in_flight": 2, "delayed": 0})
+    to.queues.left("object-missing")
     to.notice("s3")
     to.skipped("digest")
     to.object_fetched(1_000)
@@ -189,6 +190,8 @@ def test_the_story_leaves_no_metric_out():
     public = {name for name, _ in inspect.getmembers(Calls, inspect.isfunction) if not name.startswith("_")}
     told = set(re.findall(r"\bto\.calls\.(\w+)\(", inspect.getsource(everything_happens)))
     assert told == public - {"account_closed"}
+    public = {name for name, _ in inspect.getmembers(Queues, inspect.isfunction) if not name.startswith("_")}
+    assert set(re.findall(r"\bto\.queues\.(\w+)\(", inspect.getsource(everything_happens))) == public
 
 
 def test_every_series_on_the_dashboard_exists():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.local.block import plain
+from worker.local.block import block, plain
 from worker.local.outcome import Outcome, explained, missing, totals
 from worker.local.report import show
 from worker.local.story import BATCH, FLEET, Cast, Instance, Story, tell
@@ -268,3 +268,15 @@ def test_records_cannot_command_the_terminal():
 def test_a_finding_with_anything_missing_is_printed(odd):
     """Whatever a finding lacks, the rest of the report is printed."""
     assert "Figures" in printed(Outcome([odd], [{}], 0, {}, 0.0))
+
+
+def test_no_row_of_a_block_can_move_the_cursor() -> None:
+    """Names of events are somebody else's text too, also those that a correlation counted."""
+    event = {"name": "\x1b[2JDelete", "actor": "a", "account": "1"}
+    correlation = {"events": [event], "count": 1, "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
+    written = io.StringIO()
+    console = Console(file=written, width=200)
+    console.print(block({"correlation": correlation, "level": "high"}, set()))
+    told = written.getvalue()
+    assert "Delete" in told
+    assert "\x1b" not in told

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.enrich.fact import Answer, Call, Case, FactKind, missing, stamp, tags_of
+from worker.enrich.instance_events import profile_named
 from worker.enrich.profile import about_profile, profile_of
 from worker.model import Fact, FactSource
 
@@ -73,12 +74,7 @@ def environment_of(tags: Mapping[str, str]) -> str | None:
 
 def is_profile(named: Any, account: str, name: str) -> bool:
     """Whether what AWS holds for an instance profile, its ARN or its bare name, means this one."""
-    text = named if isinstance(named, str) else ""
-    if not text.startswith("arn:"):
-        return text == name
-    _, _, service, _, owner, resource = [*text.split(":", 5), *[""] * 6][:6]
-    kind, _, path = resource.partition("/")
-    return (service, owner, kind, path.rpartition("/")[2]) == ("iam", account, "instance-profile", name)
+    return named == name or profile_named(named, account) == name
 
 
 def _instances(account: str, name: str, region: str) -> Call:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -112,21 +112,19 @@ class Snapshots:
         return list(dict.fromkeys([own, *listed]))
 
 
+@dataclass
 class _Look:
-    """One look at one account. `faults` has the parts that could not be listed and why."""
+    """One look at one account. `_faults` has the parts that could not be listed and why."""
 
-    def __init__(
-        self, accounts: Accounts, store: Store, settings: Settings, metrics: Metrics, clock: Callable[[], datetime], account: str
-    ) -> None:
-        self._accounts = accounts
-        self._store = store
-        self._settings = settings
-        self._metrics = metrics
-        self._clock = clock
-        self._account = account
-        self._faults: dict[str, str] = {}
-        self._calls = 0
-        self._learnt = 0
+    _accounts: Accounts
+    _store: Store
+    _settings: Settings
+    _metrics: Metrics
+    _clock: Callable[[], datetime]
+    _account: str
+    _faults: dict[str, str] = field(default_factory=dict)
+    _calls: int = 0
+    _learnt: int = 0
 
     async def take(self) -> None:
         outcome = "complete"

@@ -79,8 +79,8 @@ class Queue:
         entries = [{"Id": str(n), "ReceiptHandle": message.receipt} for n, message in enumerate(messages)]
         failed = await self._batch("DeleteMessageBatch", self._client.delete_message_batch, entries)
         for number, told in failed.items():
-            self._metrics.delete_failed(self.name, messages[number].id, told)
-        self._metrics.deleted(self.name, len(messages) - len(failed))
+            self._metrics.queues.delete_failed(self.name, messages[number].id, told)
+        self._metrics.queues.deleted(self.name, len(messages) - len(failed))
         return frozenset(message.id for number, message in enumerate(messages) if number not in failed)
 
     async def extend(self, messages: Sequence[Message], seconds: int) -> None:
@@ -91,7 +91,7 @@ class Queue:
             for number, told in (
                 await self._batch("ChangeMessageVisibilityBatch", self._client.change_message_visibility_batch, entries)
             ).items():
-                self._metrics.hold_failed(self.name, batch[number].id, told)
+                self._metrics.queues.hold_failed(self.name, batch[number].id, told)
 
     async def depths(self) -> Mapping[str, Mapping[str, int]]:
         """How many messages wait here, and on the queue they are redriven to (`dlq`, or `tasks_dlq`), as SQS estimates it, by state."""

@@ -42,7 +42,7 @@ def _lines(finding: Json, seen: set[Any]) -> Iterator[tuple[str, str]]:
     """The rows of a block. What is known of an actor is said once, at its first appearance in a section."""
     yield "what", _what(finding)
     if get(finding, "correlation", "events"):
-        yield "together", together(finding["correlation"])
+        yield "together", plain(together(finding["correlation"]))
     yield "who", _who(finding)
     actor = get(finding, "actor", "arn")
     state = "; ".join(filter(None, (_user_state(fact(finding, "user")), _power(fact(finding, "permissions")))))

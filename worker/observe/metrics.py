@@ -1,24 +1,25 @@
 """What happened, said once: each method is one happening, and from it come both the metric and the log line.
 
-The rest of the worker calls these methods and neither counts nor logs of its own. Labels come from closed sets (rule, suppression, level,
-action, fact, outcome, reason, condition, stage, sink, queue), never from a record. A newcomer adds a series in `__init__`, a method, and where
-on-call should know of it a panel and an alert in `deploy/`.
+The rest of the worker calls these methods, and those of its parts `calls` and `queues`, and neither counts nor logs of its own. Labels come
+from closed sets (rule, suppression, level, action, fact, outcome, reason, condition, stage, sink), never from a record. A newcomer adds a
+series in `__init__`, a method, and where on-call should know of it a panel and an alert in `deploy/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from worker.model import BANDS, EnrichedFinding, Fact, FactStatus, Task, Withheld
 from worker.observe.calls import Calls
+from worker.observe.queues import Queues
+from worker.observe.series import LAGS, counters, gauges, histograms
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
 
 class Fault(Protocol):
@@ -32,18 +33,6 @@ class Fault(Protocol):
     def text(self) -> str: ...
 
 
-def _counters(registry: CollectorRegistry) -> Callable[..., Counter]:
-    return lambda name, text, *labels: Counter(f"trailmend_{name}", text, labels, registry=registry)
-
-
-def _gauges(registry: CollectorRegistry) -> Callable[..., Gauge]:
-    return lambda name, text, *labels: Gauge(f"trailmend_{name}", text, labels, registry=registry)
-
-
-def _histograms(registry: CollectorRegistry) -> Callable[..., Histogram]:
-    return lambda name, text, buckets, *labels: Histogram(f"trailmend_{name}", text, labels, buckets=buckets, registry=registry)
-
-
 class Metrics:
     """Counts and logs. One instance a process, handed to whoever has something to say."""
 
@@ -51,22 +40,11 @@ class Metrics:
         self.registry = registry
         self.log = log
         self.calls = Calls(registry, log)
+        self.queues = Queues(registry, log)
 
-        counter, gauge, histogram = _counters(registry), _gauges(registry), _histograms(registry)
+        counter, gauge, histogram = counters(registry), gauges(registry), histograms(registry)
         gauge("processes", "Worker processes that run.").set(1)
         counter("process_restarts", "Worker processes that ended by themselves and were started again.")
-        self._received = counter("messages_received", "Messages received from a queue.", "queue")
-        self._deleted = counter("messages_deleted", "Messages deleted from a queue after all their work was done.", "queue")
-        self._left = counter("messages_left", "Messages not deleted, so that the queue delivers them again or redrives them.", "reason")
-        self._returned = counter("messages_returned", "Messages given back unworked while stopping.", "queue")
-        self._receive_errors = counter("receive_errors", "Receives from a queue that failed.", "queue")
-        self._delete_errors = counter("delete_errors", "Deletes that failed; the message comes again and is recognised.", "queue")
-        self._hold_errors = counter("hold_errors", "Visibility extensions that failed.", "queue")
-        self._in_hand = gauge("messages_in_hand", "Messages received and not yet deleted or left.", "queue")
-        self._queue = gauge("queue_messages", "Messages in a queue as SQS estimates them.", "queue", "state")
-        self._last_receive = gauge("last_receive_timestamp_seconds", "When a receive last succeeded.", "queue")
-        self._last_progress = gauge("last_progress_timestamp_seconds", "When a message was last finished, or the queue was empty.", "queue")
-        self._message_age = histogram("message_age_seconds", "Time a message waited in the queue, at its first receive.", LAGS, "queue")
         self._notices = counter("notices", "Messages by notification shape.", "shape")
         self._skipped = counter("skipped", "Things that are no log and were passed over on purpose.", "reason")
         self._objects = counter("objects_read", "Objects read to the end.")
@@ -128,53 +106,6 @@ class Metrics:
         self._stage_seconds = histogram("stage_seconds", "Time a message spends in a stage.", SECONDS, "stage")
         self._remediations = counter("remediations", "Tasks by what became of them.", "action", "outcome")
         self._refused = counter("tasks_refused", "Task messages that were no valid task.", "reason")
-
-    # The queue.
-
-    def received(self, queue: str, count: int, at: datetime) -> None:
-        self._last_receive.labels(queue).set(at.timestamp())
-        if count:
-            self._received.labels(queue).inc(count)
-            self._in_hand.labels(queue).inc(count)
-        else:
-            self._last_progress.labels(queue).set(at.timestamp())
-
-    def waited(self, queue: str, seconds: float) -> None:
-        self._message_age.labels(queue).observe(max(0.0, seconds))
-
-    def receive_failed(self, queue: str, error: str) -> None:
-        self._receive_errors.labels(queue).inc()
-        self.log.error("receive_failed", queue=queue, error=error)
-
-    def finished(self, queue: str, at: datetime, *, progress: bool) -> None:
-        """A message is no longer in hand; `progress` tells whether it is done for good, or left."""
-        self._in_hand.labels(queue).dec()
-        if progress:
-            self._last_progress.labels(queue).set(at.timestamp())
-
-    def deleted(self, queue: str, count: int) -> None:
-        self._deleted.labels(queue).inc(count)
-
-    def delete_failed(self, queue: str, message_id: str, error: str) -> None:
-        self._delete_errors.labels(queue).inc()
-        self.log.warning("delete_failed", queue=queue, message_id=message_id, error=error)
-
-    def hold_failed(self, queue: str, message_id: str, error: str) -> None:
-        self._hold_errors.labels(queue).inc()
-        self.log.warning("hold_failed", queue=queue, message_id=message_id, error=error)
-
-    def left(self, reason: str, **context: Any) -> None:
-        """A message stays on the queue: to be tried again, and at last to be redriven."""
-        self._left.labels(reason).inc()
-        self.log.warning("message_left", reason=reason, **context)
-
-    def returned(self, queue: str, count: int) -> None:
-        self._returned.labels(queue).inc(count)
-        self.log.info("messages_returned", queue=queue, count=count)
-
-    def queue_depth(self, queue: str, states: Mapping[str, int]) -> None:
-        for state, count in states.items():
-            self._queue.labels(queue, state).set(count)
 
     # Reading.
 
