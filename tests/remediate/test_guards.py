@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model import Target
-from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_touched
+from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_loss, judge_touched
 from worker.settings import Mode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -112,3 +112,11 @@ def test_acting_needs_auto_and_a_young_task(age: timedelta, mode: Mode) -> None:
     young = timedelta(minutes=-5) <= age <= timedelta(hours=1)
     assert (answer.stance is Stance.ACT) == (mode is Mode.AUTO and young)
     assert answer.stance in (Stance.ACT, Stance.TELL)
+
+
+def test_what_could_not_be_undone_needs_the_operators_leave() -> None:
+    """Without the setting it is only told; with it nothing speaks against."""
+    told = judge_loss(LIMITS)
+    assert told is not None
+    assert (told.stance, told.reason) == (Stance.TELL, "irreversible")
+    assert judge_loss(Limits(Mode.AUTO, (), timedelta(hours=1), irreversible=True)) is None
