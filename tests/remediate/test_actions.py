@@ -202,7 +202,7 @@ def test_no_rule_of_any_policy_is_lowered(live: dict[str, Any] | None, least: di
     """For any policy and any minimum the result is at least as strict as both, takes no more from either, and raising it again changes nothing."""
     assert set(least) <= set(LEAST)
     made = raised(live, least)
-    was = enforce_password_policy.WITHOUT if live is None else live
+    was: dict[str, Any] = {**enforce_password_policy.WITHOUT} if live is None else live
     assert made["MinimumPasswordLength"] == max(was["MinimumPasswordLength"], least.get("minimum_length", 0))
     assert made.get("PasswordReusePrevention", 0) == max(was.get("PasswordReusePrevention", 0), least.get("reuse_prevention", 0))
     assert made.get("MaxPasswordAge", 9999) == min(was.get("MaxPasswordAge", 9999), least.get("max_age_days", 9999))
@@ -212,11 +212,12 @@ def test_no_rule_of_any_policy_is_lowered(live: dict[str, Any] | None, least: di
 
 
 @pytest.mark.parametrize(("days_ago", "idle"), [(None, True), (200, True), (91, True), (90.9, False), (90, False), (3, False)])
-async def test_a_key_in_use_is_left_alone(days_ago: float | None, idle: bool, world: World) -> None:
+async def test_a_key_in_use_is_left_alone(days_ago: float | None, *, idle: bool, world: World) -> None:
     """Never used, or last used N days and the margin of a day ago: inactive; anything later: as it is."""
     body = await unused_keys(world)
     keys = list((await world.picture())["user mallory"]["keys"])
-    await last_used(world, dict.fromkeys(keys, world.now if days_ago is None else world.now - timedelta(days=days_ago)) if days_ago else {})
+    used = {} if days_ago is None else dict.fromkeys(keys, world.now - timedelta(days=days_ago))
+    await last_used(world, used)
     assert await world.handle(json.dumps(body)) == DONE
     assert (await world.picture())["user mallory"]["keys"] == dict.fromkeys(keys, "Inactive" if idle else "Active")
     assert await world.outcomes() == (["started", "applied"] if idle else ["already-done"])

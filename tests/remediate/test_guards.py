@@ -54,6 +54,8 @@ def test_our_own_identity_is_read_from_its_arn(arn: str, expected: tuple[str, st
         (user("MENDER"), {}, OWN_USER, "own-identity"),
         (KEY, {"user": "mender"}, OWN_USER, "own-identity"),
         (PROFILE, {"role": "mender"}, OWN_ROLE, "own-identity"),
+        (Target("role", "mender", "111111111111"), {}, OWN_ROLE, "own-identity"),
+        (Target("account", "111111111111", "111111111111", "arn:aws:iam::111111111111:root"), {}, OWN_ROLE, "root"),
         (user("root"), {}, OWN_ROLE, "root"),
         (user("<root_account>"), {}, OWN_ROLE, "root"),
         (KEY, {"user": "root"}, OWN_ROLE, "root"),

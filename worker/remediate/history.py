@@ -57,10 +57,9 @@ class History:
             return f"it changed nothing: {self.outcome}"
         if after is None:
             return f"it began and did not come to its end ({self.outcome}): it can be undone once it has"
-        lost = [
-            step["says"] for line in self.lines for step in line.body["plan"] or () if step["irreversible"] and line.outcome == "started"
-        ]
-        return f"no call could undo it: {'; '.join(dict.fromkeys(lost))}" if lost else Done(before, after)
+        begun = [step for line in self.lines if line.outcome == "started" for step in line.body["plan"]]
+        lost = dict.fromkeys(step["says"] for step in begun if step.get("irreversible"))
+        return f"no call could undo it: {'; '.join(lost)}" if lost else Done(before, after)
 
 
 async def histories(lines: Lines, id_begins: str) -> list[History]:

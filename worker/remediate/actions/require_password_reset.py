@@ -45,7 +45,7 @@ class RequirePasswordReset:
             return owner
         state = await _look(iam, user, owner)
         lift = state["password_reset_required"] and not done.before["password_reset_required"]
-        if not state["console_password"] or (lift and state["password_created_at"] != done.after["password_created_at"]):
+        if not state["console_password"] or (lift and state["password_created_at"] != done.after.get("password_created_at")):
             happened = "made anew" if state["console_password"] else "deleted"
             return Refusal("changed-since", f"the console password of user {user} was {happened} since", state)
         says = f"no longer require user {user} to choose a new console password"
