@@ -136,7 +136,7 @@ async def test_revoking_denies_what_was_issued_before_now(world: World) -> None:
     statement = {"Sid": "DenyOlderSessions", "Effect": "Deny", "Action": "*", "Resource": "*"}
     deny = {
         "Version": "2012-10-17",
-        "Statement": [{**statement, "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:03:00Z"}}}],
+        "Statement": [{**statement, "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:03:00.000Z"}}}],
     }
     revoked = await world.picture()
     assert differences(before, revoked) == {"role web-role/policies/TrailmendRevokeOlderSessions": (None, deny)}
@@ -155,7 +155,17 @@ async def test_revoking_denies_what_was_issued_before_now(world: World) -> None:
     assert await world.picture() == revoked
     await world.handle(json.dumps(again[1]))
     condition = (await world.picture())["role web-role"]["policies"]["TrailmendRevokeOlderSessions"]["Statement"][0]["Condition"]
-    assert condition == {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:06:00Z"}}
+    assert condition == {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:06:00.000Z"}}
+
+
+async def test_a_task_from_a_clock_ahead_of_ours_is_done_and_verified(world: World) -> None:
+    """Four minutes ahead, to the millisecond: sessions until that moment are revoked, at once and without waiting."""
+    await world.role()
+    made = NOW + timedelta(minutes=4, microseconds=123_999)
+    assert await world.handle(json.dumps(task("revoke-role-sessions", "role", "web-role", created_at=made))) == DONE
+    (statement,) = (await world.picture())["role web-role"]["policies"]["TrailmendRevokeOlderSessions"]["Statement"]
+    assert statement["Condition"]["DateLessThan"]["aws:TokenIssueTime"] == "2026-03-01T12:04:00.123Z"
+    assert (await world.outcomes(), world.slept) == (["started", "applied"], [])
 
 
 async def test_a_password_policy_is_raised_and_never_lowered(world: World) -> None:

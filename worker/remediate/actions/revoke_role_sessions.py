@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
@@ -41,10 +41,12 @@ class RevokeRoleSessions:
         document = await place.read(iam)
         state = {"role": arn, "policy_name": POLICY_NAME, "policy": document}
         since = _revoked_before(document)
-        if since is not None and since >= task.created_at.replace(microsecond=0):
+        if since is not None and _stamp(since) >= _stamp(task.created_at):
             return Plan((), state, (arn,))
-        says = f"deny everything to the sessions of role {role} that were issued before {_stamp(clients.now)}"
-        return Plan((place.put(policy(clients.now), says),), state, (arn,))
+        # Whoever asked may have a clock ahead of ours.
+        moment = max(clients.now, task.created_at)
+        says = f"deny everything to the sessions of role {role} that were issued before {_stamp(moment)}"
+        return Plan((place.put(policy(moment), says),), state, (arn,))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The policy is deleted, or the earlier revocation written back: the sessions that are still running work again."""
@@ -82,7 +84,8 @@ def _revoked_before(document: Mapping[str, Any] | None) -> datetime | None:
 
 
 def _stamp(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    # IAM stamps sessions in whole seconds: with the fraction, one of this very second is older than now too. Text of one length is in order.
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 async def _role_arn(iam: Any, role: str) -> str | Refusal:
