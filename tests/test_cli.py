@@ -25,10 +25,12 @@ def run(*arguments, **environment):
 def test_version_and_help_are_there():
     """--version tells the version, --help the commands."""
     assert run("--version").stdout.strip() == f"trailmend {__version__}"
-    assert all(command in run("--help").stdout for command in ("run", "remediate", "scan", "rules", "demo"))
+    assert all(command in run("--help").stdout for command in ("run", "remediate", "scan", "rules", "tasks", "demo"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["scan"], ["scan", "x", "--from", "yesterday"], ["rules"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["scan"], ["scan", "x", "--from", "yesterday"], ["rules"], ["tasks"], ["tasks", "undo"]]
+)
 def test_wrong_usage_is_status_2(arguments):
     """Usage faults are told on standard error."""
     done = run(*arguments)

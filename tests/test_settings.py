@@ -40,6 +40,7 @@ def test_every_setting_is_read(tmp_path):
             "TRAILMEND_AUTHORIZED_PRINCIPALS": "arn:aws:iam::*:role/terraform-*, arn:aws:iam::111122223333:user/ci",
             "TRAILMEND_CHANGE_PATTERN": "CHG[0-9]{7}",
             "TRAILMEND_REMEDIATION_MODE": "AUTO",
+            "TRAILMEND_ALLOW_IRREVERSIBLE": "yes",
             "TRAILMEND_LOG_LEVEL": "DEBUG",
         }
     )
@@ -53,6 +54,7 @@ def test_every_setting_is_read(tmp_path):
     assert (told.accounts, told.snapshot_seconds) == (("111122223333", "444455556666"), 900.0)
     assert told.authorized_principals == ("arn:aws:iam::*:role/terraform-*", "arn:aws:iam::111122223333:user/ci")
     assert (told.change_pattern, told.remediation_mode, told.log_level) == ("CHG[0-9]{7}", Mode.AUTO, "debug")
+    assert told.allow_irreversible
 
 
 @pytest.mark.parametrize(

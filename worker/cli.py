@@ -56,6 +56,23 @@ def _parser() -> argparse.ArgumentParser:
     remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
     remediate.set_defaults(command=_remediate)
 
+    tasks = commands.add_parser("tasks", help="what the journal tells of tasks, and undoing one").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    tasks.add_parser("list", help="every task in the journal with what became of it").set_defaults(
+        command=_tasks, work=lambda desk, _: desk.list()
+    )
+    show = tasks.add_parser("show", help="all that the journal tells of one task")
+    show.set_defaults(command=_tasks, work=lambda desk, options: desk.show(options.task))
+    undo = tasks.add_parser("undo", help="bring back what was before a task, as the journal tells it; the plan is shown first")
+    undo.add_argument("--yes", action="store_true", help="agree to the plan beforehand, and do not ask")
+    undo.set_defaults(command=_tasks, work=lambda desk, options: desk.undo(options.task, agreed=options.yes))
+    for one in (show, undo):
+        one.add_argument("task", metavar="ID", help="a task by its id or the beginning of one")
+    verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
+    verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
+    verify.set_defaults(command=_tasks, work=lambda desk, options: desk.verify(options.head))
+
     demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
     demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     demo.set_defaults(command=_demo)
@@ -238,6 +255,26 @@ def _rule_faults(error: Exception) -> int:
     for fault in str(error).splitlines():
         _complain(fault)
     return FAULT
+
+
+# Tasks.
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from worker.printing import console
+    from worker.state.store import StoreError
+    from worker.tasks import AskedWronglyError, Desk, NotDoneError
+
+    desk = Desk(Settings.from_environment(os.environ), os.environ, _now, console(sys.stdout), sys.stdin)
+    try:
+        asyncio.run(options.work(desk, options))
+    except AskedWronglyError as error:
+        _complain(str(error))
+        return USAGE
+    except (NotDoneError, StoreError) as error:
+        _complain(str(error))
+        return FAULT
+    return DONE
 
 
 # Scanning.

@@ -83,6 +83,7 @@ class Settings:
     change_pattern: str | None = None
     remediation_mode: Mode = Mode.SHADOW
     exempt_principals: tuple[str, ...] = ()
+    allow_irreversible: bool = False
     max_task_age_seconds: int = 3600
     log_level: str = "info"
 
@@ -122,6 +123,7 @@ class Settings:
             change_pattern=read.one("CHANGE_PATTERN", _pattern, default.change_pattern),
             remediation_mode=read.one("REMEDIATION_MODE", _choice(Mode), default.remediation_mode),
             exempt_principals=read.one("EXEMPT_PRINCIPALS", _list, default.exempt_principals),
+            allow_irreversible=read.one("ALLOW_IRREVERSIBLE", _flag, default.allow_irreversible),
             max_task_age_seconds=read.one("MAX_TASK_AGE_SECONDS", _whole(1, 10**9), default.max_task_age_seconds),
             log_level=read.one("LOG_LEVEL", _log_level, default.log_level),
         )

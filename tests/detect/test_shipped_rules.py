@@ -41,6 +41,8 @@ REMEDIATION = {
     "console_sign_in_without_mfa": ("enforce-mfa",),
     "mfa_device_deactivated": ("enforce-mfa",),
     "own_mfa_device_deactivated": ("enforce-mfa",),
+    "account_password_policy_deleted": ("enforce-password-policy",),
+    "account_password_policy_weakened": ("enforce-password-policy",),
 }
 """What may be done about which; every other rule only tells."""
 

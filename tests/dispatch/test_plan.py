@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,12 +69,50 @@ def test_a_profile_made_again_without_its_role_is_still_restored():
         ("deactivate-access-key", "CreateAccessKey", KEY, {"user": "alice"}),
         ("require-password-reset", "CreateLoginProfile", USER, {}),
         ("enforce-mfa", "DeactivateMFADevice", USER, {}),
+        ("deactivate-unused-access-keys", "CreateAccessKey", USER, {"days": 45}),
+        ("delete-inactive-access-keys", "CreateAccessKey", USER, {"days": 45}),
     ],
 )
 def test_the_other_actions_ask_for_what_they_need(action, name, subject, params):
     """Each action has its target and parameters."""
     (task,) = plan(found(action, name, subject, requestParameters={"roleName": "web-role"})).tasks
     assert (task.action, task.target.name, task.params) == (action, subject.name, params)
+
+
+def test_a_weakened_password_policy_is_raised_in_its_account():
+    """The target is the account, by its id and without an ARN, and the params are what the executor's schema takes."""
+    subject = Subject("account", None, None, "111122223333")
+    (task,) = plan(found("enforce-password-policy", "UpdateAccountPasswordPolicy", subject)).tasks
+    assert (task.target.type, task.target.name, task.target.account, task.target.arn) == ("account", "111122223333", "111122223333", None)
+    assert task.params["minimum_length"] == 14
+
+
+ROLE = "arn:aws:iam::444455556666:role/ops/admin"
+SESSION = Actor("AssumedRole", "arn:aws:sts::444455556666:assumed-role/admin/x", "admin", "444455556666", "x", ROLE)
+CALLER = Actor("IAMUser", "arn:aws:iam::444455556666:user/mallory", "mallory", "444455556666")
+
+
+@pytest.mark.parametrize(
+    ("action", "actor", "target"),
+    [
+        ("quarantine-user", CALLER, ("user", "mallory", "444455556666", CALLER.arn)),
+        ("revoke-role-sessions", SESSION, ("role", "admin", "444455556666", ROLE)),
+        ("quarantine-user", SESSION, "not-applicable"),
+        ("revoke-role-sessions", CALLER, "not-applicable"),
+        ("quarantine-user", Actor("IAMUser"), "unknown-target"),
+        ("revoke-role-sessions", Actor("AssumedRole"), "unknown-target"),
+        ("quarantine-user", Actor("Root"), "not-applicable"),
+    ],
+)
+def test_containment_is_of_the_caller(action, actor, target):
+    """Whoever did it is held, in the account they are of; what they did it to is left alone."""
+    enriched = found(action, "CreateUser", USER)
+    planned = plan(replace(enriched, finding=replace(enriched.finding, actor=actor)))
+    if isinstance(target, str):
+        assert [one.cause for one in planned.withheld] == [target]
+    else:
+        (task,) = planned.tasks
+        assert (task.target.type, task.target.name, task.target.account, task.target.arn) == target
 
 
 def gone(name: str) -> Fact:
@@ -125,6 +164,9 @@ def gone(name: str) -> Fact:
         ),
         ("deactivate-access-key", "CreateAccessKey", USER, {}, {}, "not-applicable"),
         ("deactivate-access-key", "CreateAccessKey", Subject("access-key", "AKIA", None, "111122223333"), {}, {}, "unknown-target"),
+        ("enforce-password-policy", "UpdateAccountPasswordPolicy", Subject("account", None, None, None), {}, {}, "unknown-target"),
+        ("enforce-password-policy", "CreateUser", USER, {}, {}, "not-applicable"),
+        ("deactivate-unused-access-keys", "CreateAccessKey", KEY, {}, {}, "not-applicable"),
         ("enforce-mfa", "ConsoleLogin", Subject("root", None, None, "111122223333"), {}, {}, "not-applicable"),
         ("make-tea", "DeleteInstanceProfile", PROFILE, {}, {}, "unknown-action"),
     ],

@@ -1,89 +1,42 @@
 """Every action on the embedded AWS: what changes and that nothing else does, in shadow nothing, a second time nothing, and each refusal."""
 
 import json
-from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import fakes
-from tests.remediate.world import TRUST, CrashError, World, task
+from tests.remediate.scenes import (
+    SCENES,
+    Body,
+    Scene,
+    a_bad_user,
+    a_lost_fleet,
+    a_lost_role,
+    a_password,
+    a_user_without_mfa,
+    a_weak_policy,
+    an_active_key,
+    differences,
+    inactive_keys,
+    last_used,
+    no_policy,
+    restore,
+    stolen_sessions,
+    unused_keys,
+)
+from tests.remediate.world import NOW, TRUST, CrashError, World, task
 from worker.model import Verdict
+from worker.remediate.actions import enforce_password_policy
 from worker.remediate.actions.enforce_mfa import POLICY
+from worker.remediate.actions.enforce_password_policy import raised
 from worker.settings import Mode
 
-Body = dict[str, Any]
-Scene = Callable[[World], Awaitable[Body]]
 DONE = Verdict(delete=True)
-
-
-async def an_active_key(world: World) -> Body:
-    key = await world.user()
-    await world.user("bystander")
-    return task("deactivate-access-key", "access-key", key, {"user": "mallory"})
-
-
-async def a_password(world: World) -> Body:
-    await world.user()
-    await world.user("bystander")
-    return task("require-password-reset", "user", "mallory")
-
-
-async def a_user_without_mfa(world: World) -> Body:
-    await world.user()
-    return task("enforce-mfa", "user", "mallory", arn="arn:aws:iam::000000000000:user/mallory")
-
-
-async def a_lost_role(world: World) -> Body:
-    await world.role()
-    await world.profile(role=None)
-    await world.instance()
-    return task("reattach-role", "instance-profile", "web", {"role": "web-role"})
-
-
-def restore(instances: list[tuple[str, str]], **changed: Any) -> Body:
-    tags = {"team": "web", "aws:cloudformation:stack-name": "fleet"}
-    listed = [{"instance_id": i, "region": region, "state": "running"} for i, region in instances]
-    return task(
-        "restore-instance-profile",
-        "instance-profile",
-        "web",
-        {"path": "/fleet/", "role": "web-role", "tags": tags, "instances": listed, **changed},
-    )
-
-
-async def a_lost_fleet(world: World) -> Body:
-    """Two running instances in two regions, a stopped one, one whose association is gone, one on another profile, one unknown by now."""
-    await world.role()
-    await world.profile()
-    await world.profile("other")
-    users = [
-        (await world.instance(), "us-east-1"),
-        (await world.instance(region="eu-west-1"), "eu-west-1"),
-        (await world.instance(stopped=True), "us-east-1"),
-    ]
-    await world.lose_profile()
-    users += [
-        (await world.instance(profile=None), "us-east-1"),
-        (await world.instance(profile="other"), "us-east-1"),
-        ("i-0123456789abcdef0", "us-east-1"),
-    ]
-    return restore(users)
-
-
-SCENES: list[Scene] = [an_active_key, a_password, a_user_without_mfa, a_lost_role, a_lost_fleet]
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What is not the same, by where it stands."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted({*before, *after}):
-        one, other = before.get(name), after.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found.update({f"{name}/{key}": pair for key, pair in differences(one, other).items()})
-        elif one != other:
-            found[name] = (one, other)
-    return found
 
 
 async def test_deactivate_access_key_turns_one_key_off(world: World) -> None:
@@ -160,6 +113,194 @@ async def test_restore_brings_profile_role_tags_and_instances_back(world: World)
     assert world.wire.calls.count("replace_iam_instance_profile_association") == 2
     assert world.wire.calls.count("disassociate_iam_instance_profile") == 1
     assert world.wire.calls.count("associate_iam_instance_profile") == 2
+
+
+async def test_quarantine_denies_everything_and_ends_the_keys(world: World) -> None:
+    """Policy and active key of this user; the inactive key and the bystander stay as they are; the policy comes first."""
+    body = await a_bad_user(world)
+    before = await world.picture()
+    assert await world.handle(json.dumps(body)) == DONE
+    changed = differences(before, await world.picture())
+    deny = {"Version": "2012-10-17", "Statement": [{"Sid": "DenyAll", "Effect": "Deny", "Action": "*", "Resource": "*"}]}
+    assert changed.pop("user mallory/policies/TrailmendQuarantine") == (None, deny)
+    assert list(changed.values()) == [("Active", "Inactive")]
+    assert world.wire.calls == ["put_user_policy", "update_access_key"]
+
+
+async def test_revoking_denies_what_was_issued_before_now(world: World) -> None:
+    """The condition is the console's; a revocation since the task was made is as wanted, an older one is moved forward and never back."""
+    body = await stolen_sessions(world)
+    before = await world.picture()
+    world.now = NOW + timedelta(minutes=3)
+    assert await world.handle(json.dumps(body)) == DONE
+    statement = {"Sid": "DenyOlderSessions", "Effect": "Deny", "Action": "*", "Resource": "*"}
+    deny = {
+        "Version": "2012-10-17",
+        "Statement": [{**statement, "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:03:00.000Z"}}}],
+    }
+    revoked = await world.picture()
+    assert differences(before, revoked) == {"role web-role/policies/TrailmendRevokeOlderSessions": (None, deny)}
+    again = [
+        task(
+            "revoke-role-sessions",
+            "role",
+            "web-role",
+            finding=f"0f0e0d0c-0000-5000-8000-00000000002{minutes}",
+            created_at=NOW + timedelta(minutes=minutes),
+        )
+        for minutes in (2, 5)
+    ]
+    world.now = NOW + timedelta(minutes=6)
+    await world.handle(json.dumps(again[0]))
+    assert await world.picture() == revoked
+    await world.handle(json.dumps(again[1]))
+    condition = (await world.picture())["role web-role"]["policies"]["TrailmendRevokeOlderSessions"]["Statement"][0]["Condition"]
+    assert condition == {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:06:00.000Z"}}
+
+
+async def test_a_task_from_a_clock_ahead_of_ours_is_done_and_verified(world: World) -> None:
+    """Four minutes ahead, to the millisecond: sessions until that moment are revoked, at once and without waiting."""
+    await world.role()
+    made = NOW + timedelta(minutes=4, microseconds=123_999)
+    assert await world.handle(json.dumps(task("revoke-role-sessions", "role", "web-role", created_at=made))) == DONE
+    (statement,) = (await world.picture())["role web-role"]["policies"]["TrailmendRevokeOlderSessions"]["Statement"]
+    assert statement["Condition"]["DateLessThan"]["aws:TokenIssueTime"] == "2026-03-01T12:04:00.123Z"
+    assert (await world.outcomes(), world.slept) == (["started", "applied"], [])
+
+
+async def test_a_password_policy_is_raised_and_never_lowered(world: World) -> None:
+    """What is stricter than asked stays, what is not asked stays, and the rest is as asked."""
+    body = await a_weak_policy(world)
+    before = await world.picture()
+    assert await world.handle(json.dumps(body)) == DONE
+    assert differences(before, await world.picture()) == {
+        "password policy/RequireSymbols": (False, True),
+        "password policy/MaxPasswordAge": (365, 90),
+        "password policy/PasswordReusePrevention": (None, 24),
+    }
+
+
+async def test_where_there_was_no_policy_iams_own_is_not_lowered(world: World) -> None:
+    """An account without a policy asks for 8 characters of three kinds, so one that is made for another reason asks for that too."""
+    await world.handle(json.dumps(await no_policy(world)))
+    made = await world.password_policy()
+    assert (made["MinimumPasswordLength"], made["PasswordReusePrevention"], made["ExpirePasswords"]) == (8, 24, False)
+    assert [made[f"Require{kind}"] for kind in ("Numbers", "UppercaseCharacters", "LowercaseCharacters", "Symbols")] == [True] * 3 + [False]
+
+
+LEAST = enforce_password_policy.EnforcePasswordPolicy.params["properties"]
+FLAGS = enforce_password_policy.FLAGS
+
+
+@given(
+    live=st.none()
+    | st.fixed_dictionaries(
+        {"MinimumPasswordLength": st.integers(6, 128), **dict.fromkeys(FLAGS.values(), st.booleans())},
+        optional={"PasswordReusePrevention": st.integers(1, 24), "MaxPasswordAge": st.integers(1, 1095), "HardExpiry": st.just(value=True)},
+    ),
+    least=st.fixed_dictionaries(
+        {},
+        optional={
+            "minimum_length": st.integers(6, 128),
+            "reuse_prevention": st.integers(1, 24),
+            "max_age_days": st.integers(1, 1095),
+            **dict.fromkeys(FLAGS, st.just(value=True)),
+        },
+    ),
+)
+def test_no_rule_of_any_policy_is_lowered(live: dict[str, Any] | None, least: dict[str, Any]) -> None:
+    """For any policy and any minimum the result is at least as strict as both, takes no more from either, and raising it again changes nothing."""
+    assert set(least) <= set(LEAST)
+    made = raised(live, least)
+    was: dict[str, Any] = {**enforce_password_policy.WITHOUT} if live is None else live
+    assert made["MinimumPasswordLength"] == max(was["MinimumPasswordLength"], least.get("minimum_length", 0))
+    assert made.get("PasswordReusePrevention", 0) == max(was.get("PasswordReusePrevention", 0), least.get("reuse_prevention", 0))
+    assert made.get("MaxPasswordAge", 9999) == min(was.get("MaxPasswordAge", 9999), least.get("max_age_days", 9999))
+    assert all(made[name] == (was.get(name, False) or asked in least) for asked, name in FLAGS.items())
+    assert made.get("HardExpiry") == was.get("HardExpiry")
+    assert raised(made, least) == made
+
+
+@pytest.mark.parametrize(("days_ago", "idle"), [(None, True), (200, True), (91, True), (90.9, False), (90, False), (3, False)])
+async def test_a_key_in_use_is_left_alone(days_ago: float | None, *, idle: bool, world: World) -> None:
+    """Never used, or last used N days and the margin of a day ago: inactive; anything later: as it is."""
+    body = await unused_keys(world)
+    keys = list((await world.picture())["user mallory"]["keys"])
+    used = {} if days_ago is None else dict.fromkeys(keys, world.now - timedelta(days=days_ago))
+    await last_used(world, used)
+    assert await world.handle(json.dumps(body)) == DONE
+    assert (await world.picture())["user mallory"]["keys"] == dict.fromkeys(keys, "Inactive" if idle else "Active")
+    assert await world.outcomes() == (["started", "applied"] if idle else ["already-done"])
+
+
+@pytest.mark.parametrize("scene", [unused_keys, inactive_keys])
+async def test_a_young_key_is_not_unused(scene: Scene, world: World) -> None:
+    """Never used, but made less than N days ago: left alone, active or not."""
+    body = await scene(world)
+    before = await world.picture()
+    await world.handle(json.dumps({**body, "params": {"days": 101}}))
+    assert await world.picture() == before
+    assert await world.outcomes() == ["already-done"]
+
+
+async def test_only_inactive_keys_are_deleted(world: World) -> None:
+    """Of two old keys the inactive one goes and the active one stays; the plan says what it knows, and that it is for good."""
+    body = await inactive_keys(world)
+    iam = await world.accounts.client("iam")
+    gone, stays = (await world.picture())["user mallory"]["keys"]
+    await iam.update_access_key(UserName="mallory", AccessKeyId=stays, Status="Active")
+    before = await world.picture()
+    assert await world.handle(json.dumps(body)) == DONE
+    assert differences(before, await world.picture()) == {f"user mallory/keys/{gone}": ("Inactive", None)}
+    (step,) = (await world.journal())[0]["plan"]
+    assert step["irreversible"]
+    assert "for good (inactive now, since when nobody can tell; made " in step["says"]
+
+
+async def test_a_key_made_active_at_the_last_moment_is_not_deleted(world: World) -> None:
+    """Between the plan and the call its user turns the second key on: the first goes, the second stays, and the task fails."""
+    body = await inactive_keys(world)
+    iam = await world.accounts.client("iam")
+    keys = list((await world.picture())["user mallory"]["keys"])
+    real = iam.delete_access_key
+
+    async def slow(**parameters: Any) -> Any:
+        answer = await real(**parameters)
+        await iam.update_access_key(UserName="mallory", AccessKeyId=keys[1], Status="Active")
+        return answer
+
+    iam.delete_access_key = slow
+    assert await world.handle(json.dumps(body)) == Verdict(delete=False, reason="failed")
+    assert (await world.picture())["user mallory"]["keys"] == {keys[1]: "Active"}
+    assert (await world.journal())[-1]["reason"].startswith("live state no longer asks for it: delete access key")
+
+
+async def test_the_journal_decides_since_when_a_key_is_inactive(world: World) -> None:
+    """A key that Trailmend made inactive stays until N days after, though it has been idle far longer; then it goes."""
+    deactivate = await unused_keys(world)
+    await world.handle(json.dumps(deactivate))
+    world.settings = replace(world.settings, allow_irreversible=True)
+    keys = (await world.picture())["user mallory"]["keys"]
+    for number, days in enumerate((89, 90)):
+        world.now = datetime.fromisoformat(deactivate["created_at"]) + timedelta(days=days)
+        finding = f"0f0e0d0c-0000-5000-8000-00000000003{number}"
+        body = task("delete-inactive-access-keys", "user", "mallory", {"days": 90}, finding=finding, created_at=world.now)
+        assert await world.handle(json.dumps(body)) == DONE
+        assert (await world.picture())["user mallory"]["keys"] == (keys if days == 89 else {})
+    assert "made inactive by Trailmend on " in (await world.journal())[-1]["plan"][0]["says"]
+
+
+async def test_what_cannot_be_undone_is_not_done_unless_the_operator_allows_it(world: World) -> None:
+    """Mode auto alone is not enough: it is shadowed once, with its plan, and done when the setting is there."""
+    body = json.dumps(await inactive_keys(world))
+    before = await world.picture()
+    for _ in range(2):
+        assert await world.handle(body, allow_irreversible=False) == DONE
+    assert await world.picture() == before
+    assert await world.outcomes() == ["shadowed"]
+    assert (await world.journal())[0]["reason"].startswith("irreversible: ")
+    assert await world.handle(body) == DONE
+    assert (await world.outcomes())[1:] == ["started", "applied"]
 
 
 async def test_the_journal_tells_the_whole_change(world: World) -> None:
@@ -297,6 +438,20 @@ async def the_key_of_another(world: World) -> Body:
     return task("deactivate-access-key", "access-key", key, {"user": "mallory"})
 
 
+async def the_policy_of_another_account(world: World) -> Body:
+    return task("enforce-password-policy", "account", "111111111111", {"symbols": True})
+
+
+async def sessions_of_nothing(world: World) -> Body:
+    return task("revoke-role-sessions", "role", "nobody")
+
+
+async def sessions_of_an_aws_role(world: World) -> Body:
+    iam = await world.accounts.client("iam")
+    await iam.create_role(RoleName="sso", Path="/aws-reserved/sso.amazonaws.com/", AssumeRolePolicyDocument=json.dumps(TRUST))
+    return task("revoke-role-sessions", "role", "sso")
+
+
 async def reattach_to_nothing(world: World) -> Body:
     await world.role()
     return task("reattach-role", "instance-profile", "web", {"role": "web-role"})
@@ -346,6 +501,9 @@ async def restore_over_another_path(world: World) -> Body:
         (no_user, "user-gone"),
         (no_key_user, "user-gone"),
         (the_key_of_another, "key-gone"),
+        (the_policy_of_another_account, "other-account"),
+        (sessions_of_nothing, "role-gone"),
+        (sessions_of_an_aws_role, "aws-own-role"),
         (reattach_to_nothing, "profile-gone"),
         (reattach_beside_another, "other-role"),
         (restore_without_role, "role-gone"),

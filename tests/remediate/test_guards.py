@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model import Target
-from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_touched
+from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_loss, judge_touched
 from worker.settings import Mode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -54,6 +54,8 @@ def test_our_own_identity_is_read_from_its_arn(arn: str, expected: tuple[str, st
         (user("MENDER"), {}, OWN_USER, "own-identity"),
         (KEY, {"user": "mender"}, OWN_USER, "own-identity"),
         (PROFILE, {"role": "mender"}, OWN_ROLE, "own-identity"),
+        (Target("role", "mender", "111111111111"), {}, OWN_ROLE, "own-identity"),
+        (Target("account", "111111111111", "111111111111", "arn:aws:iam::111111111111:root"), {}, OWN_ROLE, "root"),
         (user("root"), {}, OWN_ROLE, "root"),
         (user("<root_account>"), {}, OWN_ROLE, "root"),
         (KEY, {"user": "root"}, OWN_ROLE, "root"),
@@ -112,3 +114,11 @@ def test_acting_needs_auto_and_a_young_task(age: timedelta, mode: Mode) -> None:
     young = timedelta(minutes=-5) <= age <= timedelta(hours=1)
     assert (answer.stance is Stance.ACT) == (mode is Mode.AUTO and young)
     assert answer.stance in (Stance.ACT, Stance.TELL)
+
+
+def test_what_could_not_be_undone_needs_the_operators_leave() -> None:
+    """Without the setting it is only told; with it nothing speaks against."""
+    told = judge_loss(LIMITS)
+    assert told is not None
+    assert (told.stance, told.reason) == (Stance.TELL, "irreversible")
+    assert judge_loss(Limits(Mode.AUTO, (), timedelta(hours=1), irreversible=True)) is None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.remediate.world import NOW, task
+from worker.dispatch.plan import LEAST_PASSWORD_POLICY
 from worker.dispatch.wire import task_as_dict
 from worker.model import Actor, EnrichedFinding, Finding, Level, Origin, Record, Rule, Subject, Target, Task
 from worker.remediate.actions import ACTIONS
@@ -30,6 +31,11 @@ GOOD = [
     task("enforce-mfa", "user", "a+b=c,d.e@f_g-h"),
     task("restore-instance-profile", "instance-profile", "web", RESTORE),
     task("reattach-role", "instance-profile", "web", {"role": "web"}),
+    task("enforce-password-policy", "account", "000000000000", dict(LEAST_PASSWORD_POLICY)),
+    task("deactivate-unused-access-keys", "user", "mallory", {"days": 45}),
+    task("delete-inactive-access-keys", "user", "mallory", {"days": 45}),
+    task("quarantine-user", "user", "mallory"),
+    task("revoke-role-sessions", "role", "web", arn="arn:aws:iam::000000000000:role/ops/web"),
 ]
 
 

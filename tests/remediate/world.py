@@ -10,7 +10,12 @@ from typing import Any
 from tests import fakes
 from worker.aws import Accounts
 from worker.model import Message, Verdict, stable_id
+from worker.remediate.attempt import Means
 from worker.remediate.executor import Executor
+from worker.remediate.guards import Limits
+from worker.remediate.history import History, histories
+from worker.remediate.steps import Refusal
+from worker.remediate.undo import Ending, Undo
 from worker.settings import Mode, Settings
 from worker.state.sqlite import SqliteStore
 
@@ -114,7 +119,12 @@ class World:
     async def picture(self) -> dict[str, Any]:
         """Everything an action could change, from live state, in a form to compare."""
         iam = await self.accounts.client("iam")
-        seen: dict[str, Any] = {"roles": (await iam.list_roles())["Roles"], "associations": await self.associations()}
+        seen: dict[str, Any] = {"associations": await self.associations(), "password policy": await self.password_policy()}
+        for role in (await iam.list_roles())["Roles"]:
+            name = role["RoleName"]
+            policies = (await iam.list_role_policies(RoleName=name))["PolicyNames"]
+            documents = {p: (await iam.get_role_policy(RoleName=name, PolicyName=p))["PolicyDocument"] for p in policies}
+            seen[f"role {name}"] = {"role": role, "policies": documents}
         for user in (await iam.list_users())["Users"]:
             name = user["UserName"]
             policies = (await iam.list_user_policies(UserName=name))["PolicyNames"]
@@ -148,6 +158,36 @@ class World:
                 if one["State"] == "associated":
                     found[one["InstanceId"]] = (one["IamInstanceProfile"]["Arn"], one["IamInstanceProfile"]["Id"])
         return found
+
+    async def password_policy(self) -> Any:
+        """The account's, or None."""
+        iam = await self.accounts.client("iam")
+        try:
+            return (await iam.get_account_password_policy())["PasswordPolicy"]
+        except iam.exceptions.NoSuchEntityException:
+            return None
+
+    async def histories(self) -> list[History]:
+        """What the journal tells of each task, in order."""
+        return await histories(self.store.journal(), "")
+
+    async def undo(self, **changed: Any) -> Ending:
+        """A new process undoes the first task of the journal, agreeing to what it is shown."""
+        (history, *_) = await self.histories()
+        settings = replace(self.settings, **changed)
+        undo = await Undo.of(history, self.means(settings.remediation_mode), Limits.of(settings))
+        assert isinstance(undo, Undo), undo
+        shown = await undo.prospect()
+        return Ending("refused", shown.reason) if isinstance(shown, Refusal) else await undo.carry_out(shown.steps)
+
+    def means(self, mode: Mode = Mode.AUTO) -> Means:
+        """What a new process works with."""
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+
+        accounts: Any = WiredAccounts(self.accounts, self.wire)
+        return Means(self.store, accounts, mode, lambda: self.now, f"process-{next(self._owners)}", sleep)
 
     # The estate.
 

@@ -19,6 +19,17 @@ LONGEST_NAME = 128
 """Characters of any name in IAM. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
 MOST_INSTANCES = 200
 """Instances named in a task, so that it fits a message. The executor looks again anyway."""
+LEAST_PASSWORD_POLICY: Mapping[str, Any] = {
+    "minimum_length": 14,
+    "reuse_prevention": 24,
+    "symbols": True,
+    "numbers": True,
+    "uppercase": True,
+    "lowercase": True,
+}
+"""What an account's password policy is raised to: the CIS AWS Foundations Benchmark's length and reuse, and every kind of character."""
+IDLE_DAYS = 45
+"""After how many days a key counts as unused: the same benchmark's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +164,49 @@ def _for_user(found: EnrichedFinding) -> _Answer:
     return Target("user", subject.name, subject.account, subject.arn), {}
 
 
+def _enforce_password_policy(found: EnrichedFinding) -> _Answer:
+    subject, name = found.finding.subject, found.finding.record.name
+    if subject.type != "account" or name not in ("DeleteAccountPasswordPolicy", "UpdateAccountPasswordPolicy"):
+        return _Against("not-applicable", f"only a change of the account's password policy can be mended this way, not a {name}")
+    if subject.account is None:
+        return _Against("unknown-target", "the record names no account")
+    return Target("account", subject.account, subject.account), LEAST_PASSWORD_POLICY
+
+
+def _idle_keys(found: EnrichedFinding) -> _Answer:
+    answer = _for_user(found)
+    return answer if isinstance(answer, _Against) else (answer[0], {"days": IDLE_DAYS})
+
+
+def _quarantine_user(found: EnrichedFinding) -> _Answer:
+    """Whoever made the call is held, not what it was made on."""
+    actor = found.finding.actor
+    if actor.type != "IAMUser":
+        return _Against("not-applicable", f"the caller is a {actor.type}, not an IAM user")
+    if actor.name is None or actor.account is None:
+        return _Against("unknown-target", "the record names no user or no account of the caller")
+    return Target("user", actor.name, actor.account, actor.arn), {}
+
+
+def _revoke_role_sessions(found: EnrichedFinding) -> _Answer:
+    """Of the role by which the call was made, for the one session of it cannot be ended alone."""
+    actor = found.finding.actor
+    if actor.type != "AssumedRole":
+        return _Against("not-applicable", f"the caller is a {actor.type}, not a session of a role")
+    if actor.name is None or actor.account is None:
+        return _Against("unknown-target", "the record names no role or no account of the caller")
+    return Target("role", actor.name, actor.account, actor.issuer_arn), {}
+
+
 PLANNERS: Mapping[str, Callable[[EnrichedFinding], _Answer]] = {
     "restore-instance-profile": _restore_instance_profile,
     "reattach-role": _reattach_role,
-    "deactivate-access-key": _deactivate_access_key,
     "require-password-reset": _for_user,
+    "enforce-password-policy": _enforce_password_policy,
     "enforce-mfa": _for_user,
+    "deactivate-access-key": _deactivate_access_key,
+    "deactivate-unused-access-keys": _idle_keys,
+    "delete-inactive-access-keys": _idle_keys,
+    "quarantine-user": _quarantine_user,
+    "revoke-role-sessions": _revoke_role_sessions,
 }

@@ -1,10 +1,11 @@
 """The embedded AWS, as a process: `python -m worker.local.embedded PORT` serves MiniStack on 127.0.0.1:PORT until SIGTERM.
 
-Four things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
+Five things are mended on the way. MiniStack's own default is to listen on every interface, and for IoT and SFTP on further ports: here
 it listens on loopback and on PORT alone. And MiniStack leaves the keys that AssumeRole hands out in the caller's account: here they
 act in the account of the role, as in AWS, so that member accounts are entered for real; a 12-digit access key id names its account. Its
 CloudFormation leaves a queue's RedrivePolicy out: here the queue gets it, so that what the template says is what is run. And it describes
-the versions of one launch template alone: here also, as AWS does, the default and latest ones of all.
+the versions of one launch template alone: here also, as AWS does, the default and latest ones of all. And it keeps of an account's password
+policy what an update leaves unsaid: here the update replaces the whole of it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main(port: int) -> None:
     )
     # MiniStack reads the environment when it is imported.
     from ministack import app  # noqa: PLC0415
-    from ministack.services import ec2, sqs, sts  # noqa: PLC0415
+    from ministack.services import ec2, iam, sqs, sts  # noqa: PLC0415
     from ministack.services.cloudformation import provisioners  # noqa: PLC0415
 
     in_callers_account = app.set_request_account_id
@@ -62,6 +63,14 @@ def main(port: int) -> None:
         return ec2._xml(200, "DescribeLaunchTemplateVersionsResponse", body)  # noqa: SLF001
 
     ec2._ACTION_MAP["DescribeLaunchTemplateVersions"] = describe_versions_of_all  # noqa: SLF001
+
+    update_policy = iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"]  # noqa: SLF001
+
+    def replace_policy(params: dict[str, Any]) -> Any:
+        iam._account_password_policy.pop("policy", None)  # noqa: SLF001
+        return update_policy(params)
+
+    iam._IAM_HANDLERS["UpdateAccountPasswordPolicy"] = replace_policy  # noqa: SLF001
     sys.argv = ["ministack"]
     app.main()
 

@@ -13,7 +13,7 @@ from worker.model.ids import stable_id
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a task acts on: an IAM user, access key or instance profile in an account."""
+    """What a task acts on: an account as a whole (its name is its id), or an IAM user, role, access key or instance profile in one."""
 
     type: str
     name: str

@@ -11,49 +11,34 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from worker.aws import AccountClosedError, Accounts, explain
-from worker.model import JournalEntry, Message, Verdict
+from worker.aws import Accounts
+from worker.model import Message, Verdict
 from worker.observe.metrics import Metrics
 from worker.remediate import guards
 from worker.remediate.actions import ACTIONS
+from worker.remediate.attempt import FAILURES, Attempt, Means, reason
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
-from worker.remediate.steps import Clients, Plan, Refusal, Step, take
+from worker.remediate.steps import Refusal
 from worker.remediate.tasks import TaskMessage, TaskReader, TaskRefusedError
 from worker.settings import Mode, Settings
 from worker.state.store import Claim, Store, StoreError
 
-LEASE = timedelta(minutes=5)
-"""Renewed before every call, and longer than a call with all its retries (4 times 35 s), so no two workers are ever both at work."""
 BUSY_SECONDS = 60.0
-SETTLING_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between looks at what IAM and EC2 do not show everywhere at once."""
 
 
-class _StoppedError(Exception):
-    """The work cannot go on, for a reason that is ours and not a client's error."""
-
-
-_FAILURES = (ClientError, BotoCoreError, AccountClosedError, OSError, TimeoutError, _StoppedError)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Work:
-    """One task in hand: what holds its claims, and what has been done so far."""
+    """One task in hand. Telling does not use up the right to act, so what was told is settled under a key of its own."""
 
-    task: TaskMessage
+    attempt: Attempt
     judgement: Judgement
-    own: Identity
-    claimant: str
-    held: tuple[str, ...]
-    plan: Plan | None = None
-    request_ids: list[str | None] = field(default_factory=list)
+    done: str
+    told: str
 
 
 class Executor:
@@ -69,14 +54,9 @@ class Executor:
         owner: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._store = store
-        self._accounts = accounts
-        self._mode = settings.remediation_mode
-        self._limits = Limits(settings.remediation_mode, settings.exempt_principals, timedelta(seconds=settings.max_task_age_seconds))
+        self._means = Means(store, accounts, settings.remediation_mode, clock, owner, sleep)
+        self._limits = Limits.of(settings)
         self._metrics = metrics
-        self._clock = clock
-        self._owner = owner
-        self._sleep = sleep
         self._reader = TaskReader(ACTIONS)
         self._numbers = itertools.count()
         self._identities: dict[str, Identity] = {}
@@ -88,7 +68,7 @@ class Executor:
         except TaskRefusedError as refused:
             self._metrics.task_refused(refused.reason, message_id=message.id, detail=str(refused))
             return Verdict(delete=False, reason="task-refused")
-        if self._mode is Mode.OFF:
+        if self._means.mode is Mode.OFF:
             return self._ended(task, "off")
         try:
             return await self._claimed(task)
@@ -100,122 +80,65 @@ class Executor:
     async def _claimed(self, task: TaskMessage) -> Verdict:
         try:
             own = await self._identity(task.target.account)
-        except _FAILURES as error:
-            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=explain(error).text)
+        except FAILURES as error:
+            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
             return Verdict(delete=False, reason="failed")
-        now = self._clock()
-        judgement = guards.judge(task.target, task.params, task.finding, task.created_at, now, own, self._limits)
-        # Telling does not use up the right to act: a task that was shadowed may be sent again once the mode is auto.
-        done, told = f"remediate:{task.id}", f"remediate:{task.id}:told"
-        if await self._store.settled([done]):
-            return self._ended(task, "duplicate")
-        acting = judgement.stance is Stance.ACT
-        key = done if acting else told
+        judgement = guards.judge(task.target, task.params, task.finding, task.created_at, self._means.clock(), own, self._limits)
         # Claims are told apart by this delivery, not by the process: it may hold the same message twice.
-        claimant = f"{self._owner}:{next(self._numbers)}"
-        claim = await self._store.claim(key, claimant, now, LEASE)
+        claimant = f"{self._means.owner}:{next(self._numbers)}"
+        attempt = Attempt(self._means, task, lambda clients: task.action.plan(task, clients), own, claimant)
+        work = _Work(attempt, judgement, task.claim, f"{task.claim}:told")
+        if await self._means.store.settled([work.done]):
+            return self._ended(task, "duplicate")
+        # Two findings may ask for two things of one target; each must see what the other did.
+        keys = (work.done, task.lock) if judgement.stance is Stance.ACT else (work.told,)
+        claim = await attempt.claim(*keys)
         if claim is Claim.SETTLED:
             return self._ended(task, "duplicate")
         if claim is Claim.BUSY:
             return Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
-        held: tuple[str, ...] = (key,)
-        if acting:
-            # Two findings may ask for two things of one target; each must see what the other did.
-            lock = f"target:{task.target.account}:{task.target.type}:{task.target.name}"
-            if await self._store.claim(lock, claimant, now, LEASE) is not Claim.WON:
-                await self._store.release(key, claimant)
-                return Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
-            held = (key, lock)
-        work = _Work(task, judgement, own, claimant, held)
         try:
             verdict = await self._worked(work)
-        except _FAILURES as error:
-            text = str(error) if isinstance(error, _StoppedError) else explain(error).text
-            await self._journal(work, "failed", text)
-            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=text)
+        except FAILURES as error:
+            await attempt.journal("failed", reason(error))
+            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
             verdict = Verdict(delete=False, reason="failed")
-        for one in reversed(held):
-            await self._store.release(one, claimant)
+        await attempt.release()
         return verdict
 
     async def _worked(self, work: _Work) -> Verdict:
-        stopped = await self._stopped_by(work, work.judgement)
-        if stopped is not None:
-            return stopped
-        clients = Clients(self._accounts, work.task.target.account)
-        plan = await work.task.action.plan(work.task, clients)
+        attempt = work.attempt
+        if work.judgement.stance in (Stance.REFUSE, Stance.EXEMPT):
+            return await self._held(work, work.judgement)
+        plan = await attempt.look()
         if isinstance(plan, Refusal):
             return await self._settled(work, "refused", f"{plan.reason}: {plan.says}", before=plan.state)
-        work.plan = plan
-        stopped = await self._stopped_by(work, guards.judge_touched(plan.touches, work.own, self._limits))
-        if stopped is not None:
-            return stopped
+        touched = guards.judge_touched(plan.touches, attempt.own, self._limits)
+        if touched is not None:
+            return await self._held(work, touched)
         if not plan.steps:
             return await self._settled(work, "already-done", None, after=plan.state)
         if work.judgement.stance is Stance.TELL:
-            return await self._settled(work, "shadowed", f"{work.judgement.reason}: {work.judgement.says}")
-        await self._journal(work, "started", None)
-        for step in plan.steps:
-            work.request_ids.append(await self._taken(work, step, clients))
-        after = await self._verified(work, clients)
+            return await self._held(work, work.judgement)
+        lost = guards.judge_loss(self._limits) if plan.irreversible else None
+        if lost is not None:
+            return await self._held(work, lost)
+        await attempt.journal("started", None)
+        after = await attempt.carry_out(plan)
         return await self._settled(work, "applied", None, after=after)
 
-    async def _stopped_by(self, work: _Work, judgement: Judgement | None) -> Verdict | None:
-        outcomes = {Stance.REFUSE: "refused", Stance.EXEMPT: "exempt"}
-        outcome = None if judgement is None else outcomes.get(judgement.stance)
-        if judgement is None or outcome is None:
-            return None
+    async def _held(self, work: _Work, judgement: Judgement) -> Verdict:
+        outcome = {Stance.REFUSE: "refused", Stance.EXEMPT: "exempt"}.get(judgement.stance, "shadowed")
+        if outcome == "shadowed" and await self._means.store.settled([work.told]):
+            return self._ended(work.attempt.task, "duplicate")
         return await self._settled(work, outcome, f"{judgement.reason}: {judgement.says}")
-
-    async def _taken(self, work: _Work, step: Step, clients: Clients) -> str | None:
-        for wait in (*SETTLING_WAITS, None):
-            await self._renew(work)
-            try:
-                return await take(step, clients)
-            except ClientError as error:
-                if wait is None or explain(error).code not in step.settling:
-                    raise
-            await self._sleep(wait)
-        raise AssertionError("the last try either answers or raises")
-
-    async def _verified(self, work: _Work, clients: Clients) -> Mapping[str, Any]:
-        left: Sequence[str] = ()
-        for wait in (*SETTLING_WAITS, None):
-            await self._renew(work)
-            again = await work.task.action.plan(work.task, clients)
-            if isinstance(again, Plan) and not again.steps:
-                return again.state
-            left = [again.says] if isinstance(again, Refusal) else [step.says for step in again.steps]
-            if wait is not None:
-                await self._sleep(wait)
-        raise _StoppedError(f"not verified: reading back still shows {'; '.join(left[:5])}")
-
-    async def _renew(self, work: _Work) -> None:
-        for key in work.held:
-            if await self._store.claim(key, work.claimant, self._clock(), LEASE) is not Claim.WON:
-                raise _StoppedError("another worker has taken the task over, because our lease ended")
 
     async def _settled(
         self, work: _Work, outcome: str, reason: str | None, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
     ) -> Verdict:
-        await self._journal(work, outcome, reason, before, after)
-        await self._store.settle([work.held[0]], work.claimant, self._clock())
-        return self._ended(work.task, outcome, reason)
-
-    async def _journal(
-        self, work: _Work, outcome: str, reason: str | None, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
-    ) -> None:
-        body = {
-            "task": work.task.as_dict(),
-            "mode": self._mode.value,
-            "reason": reason,
-            "plan": None if work.plan is None else [step.as_dict() for step in work.plan.steps],
-            "before": before if work.plan is None else work.plan.state,
-            "after": after,
-            "request_ids": list(work.request_ids),
-            "executor": {"arn": work.own.arn, "account": work.own.account, "owner": work.claimant},
-        }
-        await self._store.append(JournalEntry(work.task.id, self._clock(), outcome, body))
+        await work.attempt.journal(outcome, reason, before, after)
+        await work.attempt.settle(work.told if outcome == "shadowed" else work.attempt.held[0])
+        return self._ended(work.attempt.task, outcome, reason)
 
     def _ended(self, task: TaskMessage, outcome: str, reason: str | None = None) -> Verdict:
         self._metrics.remediated(task.action.name, outcome, task_id=task.id, target=task.target.name, detail=reason)
@@ -223,6 +146,5 @@ class Executor:
 
     async def _identity(self, account: str) -> Identity:
         if account not in self._identities:
-            sts = await self._accounts.client("sts", account)
-            self._identities[account] = guards.identity(str((await sts.get_caller_identity())["Arn"]))
+            self._identities[account] = await self._means.identity(account)
         return self._identities[account]

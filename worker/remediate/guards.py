@@ -1,7 +1,7 @@
 """Whether a task may be worked at all, decided from the task, the settings and who we are. Pure: no call is made here.
 
-Asked twice: `judge` before anything is read from AWS, and `judge_touched` with the ARNs that the plan from live state would change, because
-a task's own ARN and path are only what its writer claims. The strictest answer wins; a newcomer adds a guard where its verdict ranks.
+Asked twice: `judge` before anything is read from AWS, and with the plan from live state `judge_touched` about the ARNs that it would change,
+because a task's own ARN and path are only what its writer claims, and `judge_loss` where it could not be undone. The strictest answer wins; a newcomer adds a guard where its verdict ranks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from worker.model import Target
-from worker.settings import Mode
+from worker.settings import Mode, Settings
 
 CLOCK_SKEW = timedelta(minutes=5)
 """A task from further ahead than this is as little to be trusted as one that is too old."""
@@ -48,6 +48,13 @@ class Limits:
     mode: Mode
     exempt: Sequence[str]
     max_age: timedelta
+    irreversible: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Those that the settings set."""
+        age = timedelta(seconds=settings.max_task_age_seconds)
+        return cls(settings.remediation_mode, settings.exempt_principals, age, settings.allow_irreversible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ def judge(
         return Judgement(
             Stance.REFUSE, "arn-mismatch", f"the ARN {target.arn} is not that of {target.type} {target.name} in {target.account}"
         )
-    role = params.get("role")
+    role = target.name if target.type == "role" else params.get("role")
     kind = "user" if target.type in ("user", "access-key") else "role"
     name = principal if kind == "user" else role
     if own.account == target.account and own.kind == kind and isinstance(name, str) and own.name.casefold() == name.casefold():
@@ -123,6 +130,13 @@ def judge_touched(touches: Iterable[str], own: Identity, limits: Limits) -> Judg
         if spared is not None:
             return spared
     return None
+
+
+def judge_loss(limits: Limits) -> Judgement | None:
+    """What speaks against a plan with a step that no call could undo, or None."""
+    if limits.irreversible:
+        return None
+    return Judgement(Stance.TELL, "irreversible", "it could not be undone, and TRAILMEND_ALLOW_IRREVERSIBLE is not set")
 
 
 def _exempt(named: Iterable[str], patterns: Sequence[str]) -> Judgement | None:

@@ -1,20 +1,22 @@
 """What an action says it would do, as data: a plan of steps, each one AWS call that a person can read before it is made.
 
 Out of live state an action makes a `Plan` or a `Refusal`. A plan with no steps means that all is as wanted, and so planning once more
-after the steps were taken is also how a change is verified, and how one that a crash cut short is taken up where it stopped.
+after the steps were taken is also how a change is verified, and how one that a crash cut short is taken up where it stopped. An undo is a plan
+too, made out of live state and of what the journal tells of the task; it has no steps left once the state before is back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from worker.aws import Accounts, explain
-from worker.model import Target
+from worker.model import JournalEntry, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Step:
     """One AWS call. `api` is spelt as AWS spells it, `says` is for people.
 
     `settling` holds the error codes that an earlier step of the plan, not yet seen everywhere, would cause: the call is then tried again
-    (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency).
+    (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency). What an `irreversible` step takes away no call can bring back.
     """
 
     service: str
@@ -31,6 +33,7 @@ class Step:
     says: str
     region: str | None = None
     settling: frozenset[str] = frozenset()
+    irreversible: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The step as the journal keeps it."""
@@ -40,6 +43,7 @@ class Step:
             "parameters": dict(self.parameters),
             "region": self.region,
             "says": self.says,
+            "irreversible": self.irreversible,
         }
 
 
@@ -50,6 +54,19 @@ class Plan:
     steps: tuple[Step, ...]
     state: Mapping[str, Any] = field(default_factory=dict)
     touches: tuple[str, ...] = ()
+
+    @property
+    def irreversible(self) -> bool:
+        """Whether something in it could not be undone."""
+        return any(step.irreversible for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the journal tells of a task that was done: the state that its first call found and the one that its last call left."""
+
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +80,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """AWS clients in the account of the target."""
+    """What an action may ask: AWS in the account of the target, the journal, and what time it is."""
 
     accounts: Accounts
     account: str
+    journal: Callable[[], AsyncIterator[tuple[JournalEntry, str, str]]]
+    now: datetime
 
     async def get(self, service: str, region: str | None = None) -> Any:
         """A client; without a region, in our own, from which IAM answers for all. Raises `AccountClosedError`."""
@@ -80,6 +99,8 @@ class Wanted(Protocol):
     def target(self) -> Target: ...
     @property
     def params(self) -> Mapping[str, Any]: ...
+    @property
+    def created_at(self) -> datetime: ...
 
 
 class Action(Protocol):
@@ -94,6 +115,12 @@ class Action(Protocol):
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """What is to be done, read from live state; changes nothing. Raises what the clients raise."""
+
+    async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
+        """What is to be done for the state before to be back, read from live state; changes nothing. Raises what the clients raise.
+
+        Refuses where what the task left was changed since, and says what.
+        """
 
 
 async def take(step: Step, clients: Clients) -> str | None:

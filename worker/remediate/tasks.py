@@ -20,6 +20,9 @@ from jsonschema import Draft202012Validator
 from worker.model import Target, stable_id
 from worker.remediate.steps import Action
 
+TASK_SCHEMA = "trailmend.task/1"
+"""The form of messages that is read here."""
+
 MAX_BODY_BYTES = 256 * 1024
 """Far above any task of ours, and what a journal line can hold in any store."""
 
@@ -48,6 +51,16 @@ class TaskMessage:
     params: Mapping[str, Any]
     finding: Mapping[str, Any]
     created_at: datetime
+
+    @property
+    def claim(self) -> str:
+        """The key of the right to work it."""
+        return f"remediate:{self.id}"
+
+    @property
+    def lock(self) -> str:
+        """The key of the right to change its target."""
+        return f"target:{self.target.account}:{self.target.type}:{self.target.name}"
 
     def as_dict(self) -> dict[str, Any]:
         """The task as the journal keeps it."""

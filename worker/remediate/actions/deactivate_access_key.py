@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+from worker.remediate.keys import USER_NAME, deactivation, keys_of, owner_arn, reactivations
+from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +22,31 @@ class DeactivateAccessKey:
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "required": ["user"],
-        "properties": {"user": {"type": "string", "pattern": r"^[A-Za-z0-9_+=,.@-]{1,64}(?![\s\S])"}},
+        "properties": {"user": {"type": "string", "pattern": USER_NAME}},
     }
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """Only an active key of that very user is touched."""
         user, key = task.params["user"], task.target.name
         iam = await clients.get("iam")
-        owner = await found(iam.get_user(UserName=user))
-        if owner is None:
-            return Refusal("user-gone", f"there is no user {user}, so it has no access keys")
-        keys = (await iam.list_access_keys(UserName=user))["AccessKeyMetadata"]
-        status = next((one["Status"] for one in keys if one["AccessKeyId"] == key), None)
-        state = {"user": owner["User"]["Arn"], "access_key": key, "status": status}
+        owner = await owner_arn(iam, user)
+        if isinstance(owner, Refusal):
+            return owner
+        status = next((one.status for one in await keys_of(iam, user) if one.id == key), None)
+        state = {"user": owner, "access_key": key, "status": status}
         if status is None:
             return Refusal("key-gone", f"user {user} has no access key {key}: it was deleted, or is another's", state)
-        steps: tuple[Step, ...] = ()
-        if status != "Inactive":
-            parameters = {"UserName": user, "AccessKeyId": key, "Status": "Inactive"}
-            steps = (Step("iam", "UpdateAccessKey", parameters, f"make access key {key} of user {user} inactive"),)
-        return Plan(steps, state, (owner["User"]["Arn"],))
+        return Plan((deactivation(user, key),) if status != "Inactive" else (), state, (owner,))
+
+    async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
+        """The key is made active again, where it was."""
+        user, key = task.params["user"], task.target.name
+        iam = await clients.get("iam")
+        owner = await owner_arn(iam, user)
+        if isinstance(owner, Refusal):
+            return owner
+        keys = await keys_of(iam, user)
+        status = next((one.status for one in keys if one.id == key), None)
+        state = {"user": owner, "access_key": key, "status": status}
+        steps = reactivations(user, keys, {key: done.before["status"]}, {key: done.after["status"]})
+        return Refusal(steps.reason, steps.says, state) if isinstance(steps, Refusal) else Plan(steps, state, (owner,))

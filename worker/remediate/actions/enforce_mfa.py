@@ -8,12 +8,13 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+from worker.remediate.inline import InlinePolicy
+from worker.remediate.keys import owner_arn
+from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
 
 POLICY_NAME = "TrailmendEnforceMfa"
 
@@ -55,16 +56,26 @@ class EnforceMfa:
         """A policy of our name that says anything else is set right."""
         user = task.target.name
         iam = await clients.get("iam")
-        owner = await found(iam.get_user(UserName=user))
-        if owner is None:
-            return Refusal("user-gone", f"there is no user {user}")
-        answer = await found(iam.get_user_policy(UserName=user, PolicyName=POLICY_NAME))
-        document = None if answer is None else answer["PolicyDocument"]
-        state = {"user": owner["User"]["Arn"], "policy_name": POLICY_NAME, "policy": document}
-        steps: tuple[Step, ...] = ()
-        if document != POLICY:
-            text = json.dumps(POLICY, separators=(",", ":"))
-            parameters = {"UserName": user, "PolicyName": POLICY_NAME, "PolicyDocument": text}
-            says = f"deny user {user} everything but setting up MFA until MFA is present, for its access keys too"
-            steps = (Step("iam", "PutUserPolicy", parameters, says),)
-        return Plan(steps, state, (owner["User"]["Arn"],))
+        owner = await owner_arn(iam, user)
+        if isinstance(owner, Refusal):
+            return owner
+        place = InlinePolicy("User", user, POLICY_NAME)
+        document = await place.read(iam)
+        says = f"deny user {user} everything but setting up MFA until MFA is present, for its access keys too"
+        steps = () if document == POLICY else (place.put(POLICY, says),)
+        return Plan(steps, {"user": owner, "policy_name": POLICY_NAME, "policy": document}, (owner,))
+
+    async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
+        """The policy is deleted, or what stood under its name is written back."""
+        user = task.target.name
+        iam = await clients.get("iam")
+        owner = await owner_arn(iam, user)
+        if isinstance(owner, Refusal):
+            return owner
+        place = InlinePolicy("User", user, POLICY_NAME)
+        document = await place.read(iam)
+        state = {"user": owner, "policy_name": POLICY_NAME, "policy": document}
+        step = place.taken_back(document, done.after["policy"], done.before["policy"])
+        if isinstance(step, Refusal):
+            return Refusal(step.reason, step.says, state)
+        return Plan(() if step is None else (step,), state, (owner,))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
 
 ROLE_NAME = r"^[A-Za-z0-9_+=,.@-]{1,64}(?![\s\S])"
 """`(?![\\s\\S])` is the end of the string: `$` would let a line feed through."""
@@ -49,6 +49,19 @@ class ReattachRole:
         steps = () if held else (add_role(name, role),)
         return Plan(steps, state, (profile["Arn"], usable))
 
+    async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
+        """The role is taken out again."""
+        name, role = task.target.name, task.params["role"]
+        iam = await clients.get("iam")
+        answer = await found(iam.get_instance_profile(InstanceProfileName=name))
+        live = None if answer is None else profile_state(answer["InstanceProfile"])
+        state = {"profile": live}
+        if live is None or live["id"] != done.after["profile"]["id"]:
+            return Refusal("changed-since", f"instance profile {name} was {'made anew' if live else 'deleted'} since", state)
+        if live["roles"] not in ([], [role]):
+            return Refusal("changed-since", f"instance profile {name} holds role {live['roles'][0]} since, not {role}", state)
+        return Plan((remove_role(name, role),) if live["roles"] else (), state, (live["arn"],))
+
 
 def profile_state(profile: Mapping[str, Any]) -> dict[str, Any]:
     """An instance profile as the journal keeps it."""
@@ -66,6 +79,12 @@ def add_role(profile: str, role: str) -> Step:
     parameters = {"InstanceProfileName": profile, "RoleName": role}
     says = f"add role {role} to instance profile {profile}"
     return Step("iam", "AddRoleToInstanceProfile", parameters, says, settling=frozenset({"NoSuchEntity"}))
+
+
+def remove_role(profile: str, role: str) -> Step:
+    """Take a role out of a profile."""
+    parameters = {"InstanceProfileName": profile, "RoleName": role}
+    return Step("iam", "RemoveRoleFromInstanceProfile", parameters, f"remove role {role} from instance profile {profile}")
 
 
 async def usable_role(iam: Any, role: str) -> str | Refusal:

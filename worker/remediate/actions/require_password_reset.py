@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+from worker.remediate.keys import owner_arn
+from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,41 @@ class RequirePasswordReset:
         """Refuses where there is no user or no console password."""
         user = task.target.name
         iam = await clients.get("iam")
-        owner = await found(iam.get_user(UserName=user))
-        if owner is None:
-            return Refusal("user-gone", f"there is no user {user}")
-        profile = await found(iam.get_login_profile(UserName=user))
-        required = None if profile is None else bool(profile["LoginProfile"].get("PasswordResetRequired"))
-        state = {"user": owner["User"]["Arn"], "console_password": profile is not None, "password_reset_required": required}
-        if profile is None:
+        owner = await owner_arn(iam, user)
+        if isinstance(owner, Refusal):
+            return owner
+        state = await _look(iam, user, owner)
+        if not state["console_password"]:
             return Refusal("no-console-password", f"user {user} has no console password, and none is made", state)
-        steps: tuple[Step, ...] = ()
-        if not required:
-            parameters = {"UserName": user, "PasswordResetRequired": True}
-            steps = (
-                Step("iam", "UpdateLoginProfile", parameters, f"require user {user} to choose a new console password at next sign-in"),
-            )
-        return Plan(steps, state, (owner["User"]["Arn"],))
+        says = f"require user {user} to choose a new console password at next sign-in"
+        return Plan(() if state["password_reset_required"] else (_mark(user, says, required=True),), state, (owner,))
+
+    async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
+        """The mark is taken off where it still is. A user who has chosen a new password since keeps it, and has no mark any more."""
+        user = task.target.name
+        iam = await clients.get("iam")
+        owner = await owner_arn(iam, user)
+        if isinstance(owner, Refusal):
+            return owner
+        state = await _look(iam, user, owner)
+        lift = state["password_reset_required"] and not done.before["password_reset_required"]
+        if not state["console_password"] or (lift and state["password_created_at"] != done.after.get("password_created_at")):
+            happened = "made anew" if state["console_password"] else "deleted"
+            return Refusal("changed-since", f"the console password of user {user} was {happened} since", state)
+        says = f"no longer require user {user} to choose a new console password"
+        return Plan((_mark(user, says, required=False),) if lift else (), state, (owner,))
+
+
+def _mark(user: str, says: str, *, required: bool) -> Step:
+    return Step("iam", "UpdateLoginProfile", {"UserName": user, "PasswordResetRequired": required}, says)
+
+
+async def _look(iam: Any, user: str, owner: str) -> dict[str, Any]:
+    answer = await found(iam.get_login_profile(UserName=user))
+    profile = {} if answer is None else answer["LoginProfile"]
+    return {
+        "user": owner,
+        "console_password": answer is not None,
+        "password_created_at": None if answer is None else profile["CreateDate"].isoformat(),
+        "password_reset_required": None if answer is None else bool(profile.get("PasswordResetRequired")),
+    }

@@ -9,12 +9,12 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReplaceIamInstancePro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.actions.reattach_role import ROLE_NAME, add_role, profile_state, usable_role
-from worker.remediate.steps import Clients, Plan, Refusal, Step, Wanted, found
+from worker.remediate.actions.reattach_role import ROLE_NAME, add_role, profile_state, remove_role, usable_role
+from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
 
 MAX_FILTER_VALUES = 200
 """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html"""
@@ -34,6 +34,15 @@ class _Instance:
     association: str | None = None
     profile_arn: str | None = None
     profile_id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "instance_id": self.id,
+            "region": self.region,
+            "state": self.state,
+            "profile_arn": self.profile_arn,
+            "profile_id": self.profile_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +94,43 @@ class RestoreInstanceProfile:
             holds = ", ".join(profile["roles"]) or "no role"
             return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
         instances = await _look(clients, task.params["instances"])
-        state["instances"] = [
-            {"instance_id": one.id, "region": one.region, "state": one.state, "profile_arn": one.profile_arn, "profile_id": one.profile_id}
-            for one in instances
-        ]
+        state["instances"] = [one.as_dict() for one in instances]
         steps = [*_make(name, role, task.params, profile)]
         for one in instances:
             steps += _give(one, name, task.target.account, None if profile is None else profile["id"])
         touches = (usable,) if profile is None else (profile["arn"], usable)
         return Plan(tuple(steps), state, touches)
+
+    async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
+        """The profile is taken off the instances that the task gave it to, emptied and deleted.
+
+        An instance that held the dead profile before holds none afterwards, which comes to the same: no credentials. Refuses where the profile
+        is not as the task left it, and where others have come to use it, in the regions of the task and our own: EC2 lets a profile in use be deleted.
+        """
+        name, before, left = task.target.name, done.before["profile"], done.after["profile"]
+        iam = await clients.get("iam")
+        answer = await found(iam.get_instance_profile(InstanceProfileName=name))
+        live = None if answer is None else profile_state(answer["InstanceProfile"])
+        instances = await _look(clients, task.params["instances"])
+        state: dict[str, Any] = {"profile": live, "instances": [one.as_dict() for one in instances]}
+        if live is None:
+            gone = before is not None
+            return Refusal("changed-since", f"instance profile {name} was deleted since", state) if gone else Plan((), state)
+        roles = [left["roles"], [] if before is None else before["roles"]]
+        if {**live, "roles": None} != {**left, "roles": None} or live["roles"] not in roles:
+            changed = [key for key in live if live[key] != left[key]]
+            return Refusal("changed-since", f"instance profile {name} is not as it was left: {', '.join(changed)} changed", state)
+        held = {one["instance_id"] for one in done.before["instances"] if one["profile_id"] == live["id"]}
+        given = [one for one in instances if one.profile_id == live["id"] and one.id not in held]
+        others = await _others(clients, {one["region"] for one in task.params["instances"]}, live["id"], {one.id for one in given})
+        if before is None and others:
+            return Refusal("changed-since", f"instance profile {name} is used since by {', '.join(others)}", state)
+        steps = [_take(one, name) for one in given]
+        if live["roles"] != roles[1]:
+            steps += [remove_role(name, role) for role in live["roles"]]
+        if before is None:
+            steps.append(Step("iam", "DeleteInstanceProfile", {"InstanceProfileName": name}, f"delete instance profile {name}"))
+        return Plan(tuple(steps), state, (live["arn"],))
 
 
 def _make(name: str, role: str, params: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterable[Step]:
@@ -123,6 +160,22 @@ def _give(one: _Instance, name: str, account: str, profile_id: str | None) -> It
         yield Step("ec2", "DisassociateIamInstanceProfile", held, f"take the deleted profile off {where} ({one.state})", one.region)
     says = f"give instance profile {name} to {where} ({one.state})"
     yield Step("ec2", "AssociateIamInstanceProfile", {**reference, "InstanceId": one.id}, says, one.region, _SETTLING)
+
+
+def _take(one: _Instance, name: str) -> Step:
+    says = f"take instance profile {name} off instance {one.id} in {one.region} ({one.state})"
+    return Step("ec2", "DisassociateIamInstanceProfile", {"AssociationId": one.association}, says, one.region)
+
+
+async def _others(clients: Clients, regions: Iterable[str], profile_id: str, known: Collection[str]) -> list[str]:
+    """The instances, but those known, that use a profile."""
+    users: list[str] = []
+    for region in (None, *sorted(regions)):
+        ec2 = await clients.get("ec2", region)
+        async for page in ec2.get_paginator("describe_iam_instance_profile_associations").paginate():
+            using = [one for one in page["IamInstanceProfileAssociations"] if one["State"] in _HOLDING]
+            users += [one["InstanceId"] for one in using if one["IamInstanceProfile"].get("Id") == profile_id]
+    return [one for one in dict.fromkeys(users) if one not in known]
 
 
 def _is_named(arn: str | None, account: str, name: str) -> bool:

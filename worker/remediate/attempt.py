@@ -1,0 +1,160 @@
+"""One attempt at a change: its steps are taken under claims, read back, and told in the journal.
+
+An executor makes attempts at tasks, and an undo at taking one back. What an attempt promises, whatever stops it and wherever: it makes no call
+without holding its claims, and none that a line in the journal, with the whole plan, was not written before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from worker.aws import AccountClosedError, Accounts, explain
+from worker.model import JournalEntry
+from worker.remediate import guards
+from worker.remediate.guards import Identity
+from worker.remediate.steps import Clients, Plan, Refusal, Step, take
+from worker.remediate.tasks import TaskMessage
+from worker.settings import Mode
+from worker.state.store import Claim, Store
+
+LEASE = timedelta(minutes=5)
+"""Renewed before every call, and longer than a call with all its retries (4 times 35 s), so no two workers are ever both at work."""
+SETTLING_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between looks at what IAM and EC2 do not show everywhere at once."""
+
+
+class StoppedError(Exception):
+    """The work cannot go on, for a reason that is ours and not a client's error."""
+
+
+FAILURES = (ClientError, BotoCoreError, AccountClosedError, OSError, TimeoutError, StoppedError)
+"""What ends an attempt as failed."""
+
+
+def reason(error: BaseException) -> str:
+    """One of `FAILURES` in words."""
+    return str(error) if isinstance(error, StoppedError) else explain(error).text
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What attempts are made with. `owner` names the process."""
+
+    store: Store
+    accounts: Accounts
+    mode: Mode
+    clock: Callable[[], datetime]
+    owner: str
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def identity(self, account: str | None) -> Identity:
+        """Who we are in an account, None being our own. Raises one of `FAILURES`."""
+        sts = await self.accounts.client("sts", account)
+        return guards.identity(str((await sts.get_caller_identity())["Arn"]))
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt in hand: what holds its claims, what is planned, and what has been done so far. `approver` is who said yes to it."""
+
+    means: Means
+    task: TaskMessage
+    planned: Callable[[Clients], Awaitable[Plan | Refusal]]
+    own: Identity
+    claimant: str
+    held: tuple[str, ...] = ()
+    approver: str | None = None
+    plan: Plan | None = None
+    request_ids: list[str | None] = field(default_factory=list)
+
+    async def claim(self, *keys: str) -> Claim:
+        """Claim all of the keys, in their order, or none."""
+        for number, key in enumerate(keys):
+            answer = await self.means.store.claim(key, self.claimant, self.means.clock(), LEASE)
+            if answer is not Claim.WON:
+                for won in reversed(keys[:number]):
+                    await self.means.store.release(won, self.claimant)
+                return answer
+        self.held = keys
+        return Claim.WON
+
+    async def release(self) -> None:
+        """Give back what is claimed and not settled."""
+        for key in reversed(self.held):
+            await self.means.store.release(key, self.claimant)
+
+    async def look(self) -> Plan | Refusal:
+        """What is to be done, from live state."""
+        found = await self.planned(Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock()))
+        if self.plan is None and isinstance(found, Plan):
+            self.plan = found
+        return found
+
+    async def carry_out(self, plan: Plan) -> Mapping[str, Any]:
+        """Take the steps and read back; answers the state after. Raises one of `FAILURES`."""
+        for step in plan.steps:
+            if step.irreversible:
+                # Live state may have moved since the plan was made, and this is the last moment to see it.
+                self._hold_to(step, await self.look())
+            self.request_ids.append(await self._taken(step))
+        return await self._verified()
+
+    def _hold_to(self, step: Step, again: Plan | Refusal) -> None:
+        if isinstance(again, Refusal) or step.parameters not in [one.parameters for one in again.steps]:
+            raise StoppedError(f"live state no longer asks for it: {step.says}")
+
+    async def _taken(self, step: Step) -> str | None:
+        clients = Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock())
+        for wait in (*SETTLING_WAITS, None):
+            await self._renew()
+            try:
+                return await take(step, clients)
+            except ClientError as error:
+                if wait is None or explain(error).code not in step.settling:
+                    raise
+            await self.means.sleep(wait)
+        raise AssertionError("the last try either answers or raises")
+
+    async def _verified(self) -> Mapping[str, Any]:
+        left: Sequence[str] = ()
+        for wait in (*SETTLING_WAITS, None):
+            await self._renew()
+            again = await self.look()
+            if isinstance(again, Plan) and not again.steps:
+                return again.state
+            left = [again.says] if isinstance(again, Refusal) else [step.says for step in again.steps]
+            if wait is not None:
+                await self.means.sleep(wait)
+        raise StoppedError(f"not verified: reading back still shows {'; '.join(left[:5])}")
+
+    async def _renew(self) -> None:
+        for key in self.held:
+            if await self.means.store.claim(key, self.claimant, self.means.clock(), LEASE) is not Claim.WON:
+                raise StoppedError("another worker has taken the task over, because our lease ended")
+
+    async def settle(self, key: str) -> None:
+        """Mark what `key` stands for as done for good."""
+        await self.means.store.settle([key], self.claimant, self.means.clock())
+
+    async def journal(
+        self, outcome: str, reason: str | None, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
+    ) -> None:
+        """Append a line. `before` is the state where there is no plan to tell it."""
+        body = {
+            "task": self.task.as_dict(),
+            "mode": self.means.mode.value,
+            "reason": reason,
+            "plan": None if self.plan is None else [step.as_dict() for step in self.plan.steps],
+            "before": before if self.plan is None else self.plan.state,
+            "after": after,
+            "request_ids": list(self.request_ids),
+            "executor": {"arn": self.own.arn, "account": self.own.account, "owner": self.claimant},
+            "approver": self.approver,
+        }
+        await self.means.store.append(JournalEntry(self.task.id, self.means.clock(), outcome, body))
