@@ -110,6 +110,21 @@ def test_the_worker_may_make_the_calls_it_makes_and_no_others() -> None:
     assert on_tasks == ["sqs:SendMessage"]
 
 
+def test_the_worker_may_tell_the_sinks_that_are_named_and_do_nothing_else_there() -> None:
+    """One action for each kind of sink, on the one that a parameter names; without it, none."""
+    told = {
+        one["Resource"]["Ref"]: one["Action"]
+        for one in policy("WorkerPolicy")["Statement"]
+        if "Ref" in one["Resource"] and "Sink" in json.dumps(one)
+    }
+    assert told == {
+        "SinkQueueArn": "sqs:SendMessage",
+        "SinkTopicArn": "sns:Publish",
+        "SinkEventBusArn": "events:PutEvents",
+        "SinkStateMachineArn": "states:StartExecution",
+    }
+
+
 def test_the_executor_may_make_the_calls_it_makes_and_no_others() -> None:
     """Its IAM and EC2 actions are those of the actions, and what AWS demands beside CreateInstanceProfile with tags and AddRole."""
     executor = policy("ExecutorPolicy")

@@ -34,13 +34,14 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
+    """A receiver on a port, or on a free one."""
     receiver = Receiver()
     application = web.Application(client_max_size=2**20)
     application.router.add_post("/{path:.*}", receiver.receive)
     runner = web.AppRunner(application)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     server: Any = site._server
     receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
