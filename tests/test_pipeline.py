@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -208,6 +208,27 @@ async def test_a_sink_that_is_down_keeps_no_message(house):
     house.tasks.refuse_all = False
     for _ in range(2):
         await house.parts.outbox.drain(house.tasks)
+    assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
+
+
+async def test_a_worker_that_dies_between_outbox_and_claim_posts_nothing_twice(house):
+    """What is in the outbox is settled with it: the message comes back, the sink is up again, and it still comes once."""
+    house.put("a", "one")
+    house.tasks.refuse_all = True
+    settle = house.parts.store.settle
+
+    async def dies(keys: Sequence[str], *more: Any) -> None:
+        if not any("|" in key for key in keys):  # the finding's own claim
+            raise StoreError("killed")
+        await settle(keys, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(house.parts.store, "settle", dies)
+        assert not (await house.pipeline(message("a"))).delete
+    house.tasks.refuse_all = False
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert (house.told(), house.tasks.taken) == (["one"], [])
+    await house.parts.outbox.drain(house.tasks)
     assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
 
 
