@@ -20,6 +20,7 @@ from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import SHIPPED, build, load
 from worker.detect.rulebook import Rulebook, index
+from worker.dispatch import outbox
 from worker.dispatch.outbox import Outbox
 from worker.enrich import profile
 from worker.ingest.objects import ObjectError
@@ -230,6 +231,23 @@ async def test_a_worker_that_dies_between_outbox_and_claim_posts_nothing_twice(h
     assert (house.told(), house.tasks.taken) == (["one"], [])
     await house.parts.outbox.drain(house.tasks)
     assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
+
+
+async def test_sinks_that_hang_hang_at_the_same_time(house, monkeypatch):
+    """However many they are, a finding is handed over well within its lease."""
+    monkeypatch.setattr(outbox, "PUT_SECONDS", 0.3)
+
+    class Hanging(MemorySink):
+        async def put(self, items):
+            await asyncio.Event().wait()
+            return await super().put(items)
+
+    house.put("a", "one")
+    sinks = [Hanging(key=f"sink-{number}") for number in range(10)]
+    began = asyncio.get_running_loop().time()
+    assert (await Pipeline(replace(house.parts, finding_sinks=lambda _: sinks))(message("a"))).delete
+    assert asyncio.get_running_loop().time() - began < 2
+    assert sum(one.count for one in await house.parts.store.backlogs()) == 10
 
 
 async def test_a_finding_that_goes_to_nobody_is_done(house):

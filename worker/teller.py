@@ -153,14 +153,16 @@ class Teller:
             whole += [(sink, task.id, Outgoing(task.id, group, body, "task")) for sink in self.task_sinks]
             tasks[task.id] = task
         before = await self.store.settled([_delivery(sink, item) for sink, item, _ in whole])
-        complete = True
-        for sink, item, outgoing in whole:
-            if _delivery(sink, item) in before:
-                continue
-            if not await self.outbox.hand_over(sink, item, outgoing):
-                complete = False
-            elif item in tasks and sink is self.task_sinks[0]:
+        left = [one for one in whole if _delivery(one[0], one[1]) not in before]
+        # All at once: one after another, sinks that hang would outlast the lease.
+        handed = await asyncio.gather(*(self.outbox.hand_over(*one) for one in left), return_exceptions=True)
+        for (sink, item, _), done in zip(left, handed, strict=True):
+            if done is True and item in tasks and sink is self.task_sinks[0]:
                 self.metrics.task(tasks[item])
+        for done in handed:
+            if isinstance(done, BaseException):
+                raise done
+        complete = all(handed)
         if complete:
             await self.store.settle(keys, self.owner, self.clock())
         return complete

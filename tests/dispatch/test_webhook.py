@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import base64
+import hashlib
+import hmac
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -45,10 +51,28 @@ async def test_a_receiver_can_check_who_sent_it_and_that_nothing_was_changed():
     assert not verify(SECRET, {**told, "webhook-timestamp": "1"}, body)
 
 
+async def test_the_lines_that_the_documentation_gives_receivers_hold():
+    """They take what is genuine, and refuse what was changed or is old."""
+    page = (Path(__file__).parents[2] / "docs" / "dispatch.md").read_text()
+    (code,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    async with receiving() as receiver:
+        await put(receiver)
+    ((headers, body),) = receiver.taken
+
+    def refused(body: bytes, now: datetime) -> bool:
+        told: list[bool] = []
+        around = {"headers": headers, "body": body, "secret": SECRET, "refuse": lambda: told.append(True)}
+        clock = SimpleNamespace(time=now.timestamp)
+        exec(code, {**around, "base64": base64, "hashlib": hashlib, "hmac": hmac, "time": clock})
+        return bool(told)
+
+    assert not refused(body, NOON)
+    assert refused(body + b" ", NOON)
+    assert refused(body, NOON + timedelta(minutes=6))
+
+
 def test_the_signature_is_that_of_the_specification():
     """The example of https://github.com/standard-webhooks/standard-webhooks, computed by its reference library."""
-    import base64
-
     secret = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     told = signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
     assert told == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
