@@ -148,6 +148,9 @@ def test_no_fault_tells_a_secret():
         )
     assert len(told.value.faults) == 3
     assert "t0ken" not in str(told.value)
+    with pytest.raises(SettingsError) as told:
+        Settings.from_environment({"TRAILMEND_FINDING_SINKS": "slack://t0ken/t0ken/t0ken"})  # where NOTIFY was meant
+    assert "t0ken" not in str(told.value)
     settings = Settings.from_environment({"TRAILMEND_NOTIFY": f"a={SLACK}", "TRAILMEND_WEBHOOK_SECRET": "0123456789abcdefghijklmn"})
     assert not {text for text in (SLACK, "0123456789abcdefghijklmn") if text in repr(settings)}
 

@@ -87,7 +87,7 @@ def address(text: str) -> Address:
         _webhook(name or kind, url)
     if kind is None:
         raise ValueError(
-            f"'{text}' is no sink: use stdout:, file:///PATH, the https:// URL of an SQS queue, the ARN of an SNS topic, an event bus or a state "
+            f"'{name or scheme[:20]}' is no sink: use stdout:, file:///PATH, the https:// URL of an SQS queue, the ARN of an SNS topic, an event bus or a state "
             "machine, or webhook+https://HOST/PATH"
         )
     if name == ALL:

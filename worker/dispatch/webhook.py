@@ -75,6 +75,8 @@ class WebhookSink:
                 status, asked = answer.status, answer.headers.get("retry-after", "")
         except TimeoutError:
             return f"no answer within {TIMEOUT.total:g} s", pause
+        except aiohttp.ClientConnectorError as error:
+            return f"no connection: {error}", pause  # to which host and why
         except (aiohttp.ClientError, OSError) as error:
             # Its text may hold the URL, and the URL a secret.
             return f"no answer: {type(error).__name__}", pause
