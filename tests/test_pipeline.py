@@ -6,8 +6,8 @@ import asyncio
 import gzip
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,10 +20,12 @@ from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import SHIPPED, build, load
 from worker.detect.rulebook import Rulebook, index
+from worker.dispatch import outbox
+from worker.dispatch.outbox import Outbox
 from worker.enrich import profile
 from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
-from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, LogObject, Message, Notice, Origin, Record
+from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, LogObject, Message, Notice, Origin, Record
 from worker.pipeline import Parts, Pipeline
 from worker.state.sqlite import SqliteStore
 from worker.state.store import Claim, StoreError
@@ -55,6 +57,7 @@ class House:
         self.objects: dict[str, bytes] = {}
         self.findings, self.tasks = MemorySink(key="findings"), MemorySink(key="tasks")
         self.metrics = metrics()
+        self.quiet: set[Level] = set()
         self.pending = False
         self.investigated: Counter[str] = Counter()
         self.parts = Parts(
@@ -66,8 +69,9 @@ class House:
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
             store=store,
-            finding_sinks=(self.findings,),
-            task_sink=self.tasks,
+            outbox=Outbox([self.findings, self.tasks], store, self.metrics, lambda: NOON, owner),
+            finding_sinks=lambda level: [] if level in self.quiet else [self.findings],
+            task_sinks=(self.tasks,),
             metrics=self.metrics,
             clock=lambda: NOON,
             owner=owner,
@@ -171,14 +175,15 @@ async def test_a_message_that_came_back_for_another_reason_is_not_kept_for_facts
     assert [json.loads(item.body)["complete"] for item in house.findings.taken] == [False]
 
 
-async def test_an_update_that_a_sink_refuses_is_tried_again(house):
+async def test_an_update_that_neither_sink_nor_outbox_takes_is_tried_again(house):
     """Its claim is given back, as that of a finding is."""
     house.put("a", "one")
     house.pending = True
     await house.pipeline(message("a"))
     house.pending = False
     house.findings.refuse_all = True
-    assert (await house.pipeline(message("a", receives=2))).reason == "delivery"
+    with _no_room_in_the_outbox(house):
+        assert (await house.pipeline(message("a", receives=2))).reason == "delivery"
     house.findings.refuse_all = False
     assert (await house.pipeline(message("a", receives=3))).delete
     assert [json.loads(item.body)["update"] for item in house.findings.taken] == [0, 1]
@@ -193,13 +198,86 @@ async def test_copies_at_the_same_moment_are_told_once(house):
     assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
 
 
-async def test_a_sink_that_is_down_leaves_the_message_and_repeats_nothing(house):
+@contextmanager
+def _no_room_in_the_outbox(house: House) -> Iterator[None]:
+    """The store takes everything but deliveries."""
+
+    async def fail(*_: object) -> None:
+        raise StoreError("disk full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(house.parts.store, "post", fail)
+        yield
+
+
+async def test_a_sink_that_is_down_keeps_no_message(house):
+    """What it does not take waits in the outbox, and comes to it once it is up: once, however often the message comes by."""
+    house.put("a", "one")
+    house.tasks.refuse_all = True
+    assert (await house.pipeline(message("a"))).delete
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert (house.told(), house.tasks.taken) == (["one"], [])
+    house.tasks.refuse_all = False
+    for _ in range(2):
+        await house.parts.outbox.drain(house.tasks)
+    assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
+
+
+async def test_a_worker_that_dies_between_outbox_and_claim_posts_nothing_twice(house):
+    """What is in the outbox is settled with it: the message comes back, the sink is up again, and it still comes once."""
+    house.put("a", "one")
+    house.tasks.refuse_all = True
+    settle = house.parts.store.settle
+
+    async def dies(keys: Sequence[str], *more: Any) -> None:
+        if not any("|" in key for key in keys):  # the finding's own claim
+            raise StoreError("killed")
+        await settle(keys, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(house.parts.store, "settle", dies)
+        assert not (await house.pipeline(message("a"))).delete
+    house.tasks.refuse_all = False
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert (house.told(), house.tasks.taken) == (["one"], [])
+    await house.parts.outbox.drain(house.tasks)
+    assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
+
+
+async def test_sinks_that_hang_hang_at_the_same_time(house, monkeypatch):
+    """However many they are, a finding is handed over well within its lease."""
+    monkeypatch.setattr(outbox, "PUT_SECONDS", 0.3)
+
+    class Hanging(MemorySink):
+        async def put(self, items):
+            await asyncio.Event().wait()
+            return await super().put(items)
+
+    house.put("a", "one")
+    sinks = [Hanging(key=f"sink-{number}") for number in range(10)]
+    began = asyncio.get_running_loop().time()
+    assert (await Pipeline(replace(house.parts, finding_sinks=lambda _: sinks))(message("a"))).delete
+    assert asyncio.get_running_loop().time() - began < 2
+    assert sum(one.count for one in await house.parts.store.backlogs()) == 10
+
+
+async def test_a_finding_that_goes_to_nobody_is_done(house):
+    """By its level it is routed to no sink: its tasks go out all the same, and the message is deleted."""
+    house.put("a", "one")
+    house.quiet = set(Level)
+    assert (await house.pipeline(message("a"))).delete
+    assert (house.told(), len(house.tasks.taken)) == ([], 1)
+
+
+async def test_where_neither_sink_nor_outbox_takes_it_the_message_is_left_and_nothing_repeated(house):
     """What the other sink took is not put there again when the message comes back."""
     house.put("a", "one")
     house.tasks.refuse_all = True
-    verdict = await house.pipeline(message("a"))
+    with _no_room_in_the_outbox(house):
+        verdict = await house.pipeline(message("a"))
     assert (verdict.delete, verdict.reason) == (False, "delivery")
     assert house.told() == ["one"]
+    assert sample(house.metrics, "deliveries_total", sink="memory", outcome="failed") == 1
     house.tasks.refuse_all = False
     assert (await house.pipeline(message("a", receives=2))).delete
     assert (house.told(), len(house.tasks.taken)) == (["one"], 1)
@@ -307,14 +385,14 @@ async def test_stopping_between_a_sinks_word_and_ours_tells_nothing_twice(house)
             return taken
 
     slow = Slow(key="findings")
-    working = asyncio.create_task(_run(Pipeline(replace(house.parts, finding_sinks=(slow,))), message("a")))
+    working = asyncio.create_task(_run(Pipeline(replace(house.parts, finding_sinks=lambda _: (slow,))), message("a")))
     await putting.wait()
     working.cancel()
     await asyncio.sleep(0)
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await working
-    assert (await Pipeline(replace(house.parts, finding_sinks=(slow,), owner="two"))(message("a", receives=2))).delete
+    assert (await Pipeline(replace(house.parts, finding_sinks=lambda _: (slow,), owner="two"))(message("a", receives=2))).delete
     assert (len(slow.taken), len(house.tasks.taken)) == (1, 1)
 
 
@@ -369,7 +447,7 @@ async def test_what_several_workers_saw_is_told_once(tmp_path):
 
 
 async def test_a_closing_correlation_is_told_when_its_span_is_over():
-    """What can only be known afterwards is told by `close_due`, once, and kept due while a sink is down."""
+    """What can only be known afterwards is told by `close_due`, once, and kept due while neither sink nor outbox takes it."""
     closing = {**DELETIONS, "correlation": {**DELETIONS["correlation"], "condition": {"eq": 2}}}
     house, now = House(await SqliteStore.open(":memory:"), with_shipped(closing)), [NOON]
     correlator = Correlator(house.parts.store, lambda: now[0], house.metrics, timedelta(hours=1))
@@ -380,7 +458,8 @@ async def test_a_closing_correlation_is_told_when_its_span_is_over():
     assert house.told() == ["one", "two"]
     now[0] += timedelta(hours=2)
     house.findings.refuse_all = True
-    await pipeline.close_due()
+    with _no_room_in_the_outbox(house):
+        await pipeline.close_due()
     assert house.told() == ["one", "two"]
     house.findings.refuse_all = False
     for _ in range(2):

@@ -30,6 +30,7 @@ from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import RuleFaults, load
 from worker.detect.rulebook import Rulebook
+from worker.dispatch.outbox import Outbox
 from worker.enrich import profile
 from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
@@ -470,8 +471,9 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
             store=store,
-            finding_sinks=(sink,),
-            task_sink=None,
+            outbox=Outbox([sink], store, house.metrics, lambda: NOON, "one"),
+            finding_sinks=lambda _: (sink,),
+            task_sinks=(),
             metrics=house.metrics,
             clock=lambda: NOON,
             owner="one",

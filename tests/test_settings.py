@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from worker import addresses
+from worker.addresses import Address
+from worker.model import Level
 from worker.settings import HttpAddress, Mode, Settings, SettingsError
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/111122223333/main"
+SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#oncall"
 
 
 def test_nothing_set_gives_the_defaults():
@@ -21,7 +25,11 @@ def test_every_setting_is_read(tmp_path):
         {
             "TRAILMEND_QUEUE_URL": QUEUE,
             "TRAILMEND_TASK_QUEUE_URL": f"{QUEUE}.fifo",
-            "TRAILMEND_FINDING_SINKS": f"stdout:, file:///tmp/f.jsonl,{QUEUE}",
+            "TRAILMEND_TASK_SINKS": "arn:aws:states:eu-west-1:111122223333:stateMachine:mend",
+            "TRAILMEND_FINDING_SINKS": f"stdout:, archive=file:///tmp/f.jsonl,{QUEUE}",
+            "TRAILMEND_NOTIFY": f"oncall={SLACK}  mail=mailto://user:pass@example.com?to=a@example.com,b@example.com",
+            "TRAILMEND_ROUTES": "critical: all; low: archive, oncall; informational:",
+            "TRAILMEND_WEBHOOK_SECRET": "0123456789abcdefghijklmn whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
             "TRAILMEND_RULES_DIR": str(tmp_path),
             "TRAILMEND_SHIPPED_RULES": "no",
             "TRAILMEND_LATENESS_SECONDS": "900.5",
@@ -45,7 +53,14 @@ def test_every_setting_is_read(tmp_path):
         }
     )
     assert (told.queue_url, told.task_queue_url, told.rules_dir) == (QUEUE, f"{QUEUE}.fifo", tmp_path)
-    assert told.finding_sinks == ("stdout:", "file:///tmp/f.jsonl", QUEUE)
+    assert [(one.name, one.url) for one in told.finding_sinks] == [
+        ("stdout", "stdout:"),
+        ("archive", "file:///tmp/f.jsonl"),
+        ("sqs", QUEUE),
+    ]
+    assert (told.task_sinks[0].name, told.notify[0]) == ("stepfunctions", Address("oncall", SLACK, people=True))
+    assert told.routes.table == {Level.CRITICAL: {"all"}, Level.LOW: {"archive", "oncall"}, Level.INFORMATIONAL: frozenset()}
+    assert told.webhook_secrets == (b"0123456789abcdefghijklmn", bytes(range(24)))
     assert (told.shipped_rules, told.state, told.concurrency, told.grace_seconds) == (False, "dynamodb://trailmend", 8, 2.5)
     assert told.lateness_seconds == 900.5
     assert told.http_address == HttpAddress("::1", 0)
@@ -57,6 +72,10 @@ def test_every_setting_is_read(tmp_path):
     assert told.allow_irreversible
 
 
+WHERE = {"webhook+https://example.com/no-secret-to-sign-with": "WEBHOOK_SECRET"}
+"""What is told under the name of another setting: the one to set."""
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -64,6 +83,23 @@ def test_every_setting_is_read(tmp_path):
         ("TASK_QUEUE_URL", "https://"),
         ("FINDING_SINKS", "kafka://x"),
         ("FINDING_SINKS", "stdout:,stdout:"),
+        ("FINDING_SINKS", "all=stdout:"),
+        ("FINDING_SINKS", "arn:aws:lambda:eu-west-1:111122223333:function:x"),
+        ("FINDING_SINKS", "arn:aws:sns:eu-west-1:111122223333:"),
+        ("FINDING_SINKS", "webhook+https://example.com/no-secret-to-sign-with"),
+        ("FINDING_SINKS", "webhook+http://example.com/in-the-clear"),
+        ("FINDING_SINKS", "webhook+ftp://example.com/"),
+        ("TASK_SINKS", "tasks"),
+        ("NOTIFY", "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"),
+        ("NOTIFY", "a=nosuchthing://token"),
+        ("NOTIFY", "a=json://localhost a=json://localhost/b"),
+        ("NOTIFY", "stdout=json://localhost"),
+        ("ROUTES", "critical: pager"),
+        ("ROUTES", "urgent: all"),
+        ("ROUTES", "all"),
+        ("ROUTES", "low: all; low: stdout"),
+        ("WEBHOOK_SECRET", "short"),
+        ("WEBHOOK_SECRET", "whsec_!!!"),
         ("RULES_DIR", "/no/such/folder"),
         ("LATENESS_SECONDS", "604801"),
         ("LATENESS_SECONDS", "an hour"),
@@ -99,7 +135,36 @@ def test_what_makes_no_sense_is_told_by_name(name, value):
     with pytest.raises(SettingsError) as told:
         Settings.from_environment({f"TRAILMEND_{name}": value})
     assert len(told.value.faults) == 1
-    assert told.value.faults[0].startswith(f"TRAILMEND_{name}: ")
+    assert told.value.faults[0].startswith(f"TRAILMEND_{WHERE.get(value, name)}: ")
+
+
+def test_no_fault_tells_a_secret():
+    """Of a webhook's URL, a URL of apprise and a secret it is said which is wrong, not what it is; nor does a printed setting tell."""
+    with pytest.raises(SettingsError) as told:
+        Settings.from_environment(
+            {
+                "TRAILMEND_FINDING_SINKS": "webhook+http://example.com/t0ken",
+                "TRAILMEND_NOTIFY": "a=nosuchthing://t0ken",
+                "TRAILMEND_WEBHOOK_SECRET": "t0ken",
+            }
+        )
+    assert len(told.value.faults) == 3
+    assert "t0ken" not in str(told.value)
+    with pytest.raises(SettingsError) as told:
+        Settings.from_environment({"TRAILMEND_FINDING_SINKS": "slack://t0ken/t0ken/t0ken"})  # where NOTIFY was meant
+    assert "t0ken" not in str(told.value)
+    settings = Settings.from_environment({"TRAILMEND_NOTIFY": f"a={SLACK}", "TRAILMEND_WEBHOOK_SECRET": "0123456789abcdefghijklmn"})
+    assert not {text for text in (SLACK, "0123456789abcdefghijklmn") if text in repr(settings)}
+
+
+def test_routes_lead_by_level():
+    """Without a table every sink has everything and people what is high; a row of the table replaces that for its level."""
+    archive, pager = Address("archive", "file:///x"), Address("pager", SLACK, people=True)
+    plain, table = Settings().routes, addresses.routes("critical: pager; low: all; medium:")
+    assert [level for level in Level if plain.leads(level, archive)] == list(Level)
+    assert [level for level in Level if plain.leads(level, pager)] == [Level.HIGH, Level.CRITICAL]
+    assert [level for level in Level if table.leads(level, archive)] == [Level.INFORMATIONAL, Level.LOW, Level.HIGH]
+    assert [level for level in Level if table.leads(level, pager)] == [Level.LOW, Level.HIGH, Level.CRITICAL]
 
 
 def test_all_faults_are_told_at_once():

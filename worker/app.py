@@ -18,12 +18,14 @@ from typing import Any
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from structlog.typing import FilteringBoundLogger
 
+from worker.addresses import Address
 from worker.aws import Accounts, queue_region, session
 from worker.budget import Budget
 from worker.correlator import Correlator
 from worker.detect.library import load
 from worker.detect.rulebook import Rulebook
-from worker.dispatch.sinks import Stream, open_sink
+from worker.dispatch.outbox import Outbox, Sink
+from worker.dispatch.sinks import Outside, Stream, open_sink
 from worker.enrich import profile
 from worker.enrich.investigator import Investigator
 from worker.enrich.recollection import forget
@@ -32,7 +34,7 @@ from worker.ingest.objects import ObjectError, Objects
 from worker.ingest.queue import Queue
 from worker.ingest.trail import Bounds
 from worker.lane import Lane
-from worker.model import Message, Verdict
+from worker.model import Level, Message, Verdict
 from worker.observe.http import serving
 from worker.observe.metrics import Metrics
 from worker.pipeline import Parts, Pipeline
@@ -89,15 +91,23 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
     rules = RulesInForce(lambda: rulebook(settings), watched, metrics, world.clock)
     # Facts are asked for within a budget of calls, which clients that try again by themselves would pass.
     asking = Accounts(session(world.environment), settings, tries=1, most_clients=MOST_CLIENTS)
-    async with _opened(settings, world) as (accounts, store), asking:
+    async with _opened(settings, world) as (accounts, store), asking, AsyncExitStack() as stack:
         compressed, inflated = Budget(settings.inflight_object_bytes), Budget(settings.inflight_inflated_bytes)
         metrics.in_flight("compressed", lambda: compressed.taken)
         metrics.in_flight("inflated", lambda: inflated.taken)
         objects = Objects(accounts, world.environment, settings.max_object_bytes, compressed, world.clock)
         investigator = Investigator(asking, store, settings, metrics, world.clock)
-        task_sink = None if settings.task_queue_url is None else await open_sink(settings.task_queue_url, accounts, world.stdout)
-        if task_sink is None:
+        outside = Outside(accounts, world.environment, world.clock, world.stdout, stack, settings.webhook_secrets)
+        task_queue = () if settings.task_queue_url is None else (Address("tasks", settings.task_queue_url),)
+        task_sinks = [await open_sink(address, outside) for address in (*task_queue, *settings.task_sinks)]
+        if not task_sinks:
             metrics.life("tasks_not_dispatched", hint="set TRAILMEND_TASK_QUEUE_URL to have remediation tasks dispatched")
+        finding_sinks = [(address, await open_sink(address, outside)) for address in (*settings.finding_sinks, *settings.notify)]
+        outbox = Outbox([*task_sinks, *(sink for _, sink in finding_sinks)], store, metrics, world.clock, world.owner)
+
+        def sinks_of(level: Level) -> list[Sink]:
+            return [sink for address, sink in finding_sinks if settings.routes.leads(level, address)]
+
         parts = Parts(
             rules=lambda: rules.book,
             correlator=Correlator(store, world.clock, metrics, timedelta(seconds=settings.lateness_seconds)),
@@ -107,8 +117,9 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
             store=store,
-            finding_sinks=tuple([await open_sink(sink, accounts, world.stdout) for sink in settings.finding_sinks]),
-            task_sink=task_sink,
+            outbox=outbox,
+            finding_sinks=sinks_of,
+            task_sinks=task_sinks,
             metrics=metrics,
             clock=world.clock,
             owner=world.owner,
@@ -119,7 +130,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
         )
         queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)
-        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [rules.watch]
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [rules.watch, outbox.watch]
         beside += [partial(rules.reload_when, world.hangup), partial(_close_due, pipeline, metrics)]
         if settings.snapshot_seconds:
             beside.append(Snapshots(accounts, store, settings, metrics, world.clock, world.owner).watch)

@@ -13,7 +13,7 @@ dead-letter queue, where somebody looks, while the day is young.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,12 +24,14 @@ import structlog
 from worker.budget import Budget
 from worker.correlator import Correlator, Hit
 from worker.detect.rulebook import Matches, Rulebook
+from worker.dispatch.outbox import Outbox, Sink
 from worker.ingest import notices, trail
 from worker.ingest.inflate import MoreRoomError, claimed
 from worker.model import (
     EnrichedFinding,
     Finding,
     Interest,
+    Level,
     LogObject,
     Message,
     Notice,
@@ -41,7 +43,7 @@ from worker.model import (
 from worker.observe.metrics import Metrics
 from worker.sifting import Sifted, sift
 from worker.state.store import Claim, Store, StoreError
-from worker.teller import Sink, Teller, Told
+from worker.teller import Teller, Told
 
 INLINE_BYTES = 128 * 1024
 """Objects that inflate to no more are read where they are: a millisecond of work. Larger ones are read in a thread, so that heartbeats stay on time."""
@@ -75,8 +77,9 @@ class Parts:
     profile_interest: Interest
     profile_events: Callable[[Record], tuple[ProfileEvent, ...]]
     store: Store
-    finding_sinks: tuple[Sink, ...]
-    task_sink: Sink | None
+    outbox: Outbox
+    finding_sinks: Callable[[Level], Sequence[Sink]]
+    task_sinks: Sequence[Sink]
     metrics: Metrics
     clock: Callable[[], datetime]
     owner: str
@@ -107,7 +110,15 @@ class Pipeline:
         self._wanted: tuple[Rulebook, Interest] | None = None
         self._awaiting: dict[str, datetime] = {}
         self._teller = Teller(
-            parts.investigate, parts.store, parts.finding_sinks, parts.task_sink, parts.metrics, parts.clock, parts.owner, parts.lease
+            parts.investigate,
+            parts.store,
+            parts.outbox,
+            parts.finding_sinks,
+            parts.task_sinks,
+            parts.metrics,
+            parts.clock,
+            parts.owner,
+            parts.lease,
         )
 
     async def __call__(self, message: Message) -> Verdict:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+
+from worker import addresses
+from worker.addresses import Address, Routes
 
 T = TypeVar("T")
 
@@ -57,7 +59,11 @@ class Settings:
 
     queue_url: str | None = None
     task_queue_url: str | None = None
-    finding_sinks: tuple[str, ...] = ("stdout:",)
+    task_sinks: tuple[Address, ...] = ()
+    finding_sinks: tuple[Address, ...] = (Address("stdout", "stdout:"),)
+    notify: tuple[Address, ...] = ()
+    routes: Routes = field(default_factory=Routes)
+    webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
     rules_dir: Path | None = None
     shipped_rules: bool = True
     lateness_seconds: float = 3600.0
@@ -93,9 +99,13 @@ class Settings:
         read = _Reader(environment)
         default = cls()
         settings = cls(
-            queue_url=read.one("QUEUE_URL", _http_url, default.queue_url),
-            task_queue_url=read.one("TASK_QUEUE_URL", _http_url, default.task_queue_url),
-            finding_sinks=read.one("FINDING_SINKS", _sinks, default.finding_sinks),
+            queue_url=read.one("QUEUE_URL", addresses.queue_url, default.queue_url),
+            task_queue_url=read.one("TASK_QUEUE_URL", addresses.queue_url, default.task_queue_url),
+            task_sinks=read.one("TASK_SINKS", addresses.sinks, default.task_sinks),
+            finding_sinks=read.one("FINDING_SINKS", addresses.sinks, default.finding_sinks),
+            notify=read.one("NOTIFY", addresses.people, default.notify),
+            routes=read.one("ROUTES", addresses.routes, default.routes),
+            webhook_secrets=read.one("WEBHOOK_SECRET", _secrets, default.webhook_secrets),
             rules_dir=read.one("RULES_DIR", _folder, default.rules_dir),
             shipped_rules=read.one("SHIPPED_RULES", _flag, default.shipped_rules),
             lateness_seconds=read.one("LATENESS_SECONDS", _seconds(0, LONGEST_LATENESS_SECONDS), default.lateness_seconds),
@@ -142,6 +152,7 @@ class Settings:
             read.faults.append(f"{PREFIX}EXTERNAL_ID: has no use without {PREFIX}MEMBER_ROLE_NAME")
         if settings.accounts and not settings.member_role_name:
             read.faults.append(f"{PREFIX}ACCOUNTS: has no use without {PREFIX}MEMBER_ROLE_NAME")
+        read.faults += _faults_of_sinks(settings)
         if read.faults:
             raise SettingsError(read.faults)
         return settings
@@ -215,28 +226,21 @@ def _choice(kind: type[Mode]) -> Callable[[str], Mode]:
     return parse
 
 
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(parts.path) < 2:
-        raise ValueError(f"'{text}' is not the URL of an SQS queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)")
-    return text
+def _secrets(text: str) -> tuple[bytes, ...]:
+    return tuple(addresses.secret(part) for part in text.split())
 
 
-def _sinks(text: str) -> tuple[str, ...]:
-    sinks = _list(text)
-    for sink in sinks:
-        scheme, _, rest = sink.partition(":")
-        if scheme == "stdout" and not rest.strip("/"):
-            continue
-        if scheme == "file" and rest.startswith("//") and len(rest) > 2:
-            continue
-        if scheme in ("http", "https"):
-            _http_url(sink)
-            continue
-        raise ValueError(f"'{sink}' is no sink: use stdout:, file:///PATH or the https:// URL of an SQS queue")
-    if len(set(sinks)) != len(sinks):
-        raise ValueError("names a sink twice")
-    return sinks
+def _faults_of_sinks(settings: Settings) -> list[str]:
+    """What sinks, people, routes and secrets say against each other."""
+    named = (*settings.finding_sinks, *settings.notify)
+    faults = [f"{PREFIX}ROUTES: names {name}, and no sink is called so" for name in addresses.unknown(settings.routes, named)]
+    shared = {one.name for one in settings.finding_sinks} & {one.name for one in settings.notify}
+    faults += [f"{PREFIX}NOTIFY: {name} is also the name of a sink" for name in sorted(shared)]
+    if any(one.is_webhook for one in (*settings.finding_sinks, *settings.task_sinks)) and not settings.webhook_secrets:
+        faults.append(f"{PREFIX}WEBHOOK_SECRET: must be set, to sign what goes to a webhook")
+    if settings.task_queue_url is not None and settings.task_queue_url in {one.url for one in settings.task_sinks}:
+        faults.append(f"{PREFIX}TASK_SINKS: names {PREFIX}TASK_QUEUE_URL again")
+    return faults
 
 
 def _folder(text: str) -> Path:

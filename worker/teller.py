@@ -1,9 +1,9 @@
 """One finding, from its claim to its dispatched tasks: told once, whoever finds it and how often, and once more when its facts are complete.
 
-In go findings; each is claimed in the store, enriched, planned, put on every sink and its tasks on the task queue, and settled. One whose
+In go findings; each is claimed in the store, enriched, planned, handed over to the sinks of its level and its tasks to theirs, and settled. One whose
 rule wants something known that is not is settled untold, and counted; where that could only not be asked in passing it is waited for, and
-told if that goes on. A finding that could not be told whole is given back, and what a sink took of it is remembered, so that the next try
-puts only the rest.
+told if that goes on. What a sink does not take the outbox does (`dispatch/outbox.py`). A finding that could not be handed over whole is given
+back, and what was handed over of it is remembered, so that the next try does only the rest.
 
 A finding whose facts could not all be had in time is told as it is, and marked as awaiting them; whoever sees it again (its message is left to come
 back) investigates again, and tells an update of the same id.
@@ -12,33 +12,24 @@ back) investigates again, and tells an update of the same id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import orjson
 import structlog
 
 from worker.dispatch import wire
+from worker.dispatch.outbox import Outbox, Sink
 from worker.dispatch.plan import Plan, plan
-from worker.model import EnrichedFinding, Finding, Outgoing, Task, stable_id
+from worker.model import EnrichedFinding, Finding, Level, Outgoing, Task, stable_id
 from worker.observe.metrics import Metrics
 from worker.state.store import Claim, Store, StoreError
 
 LAST_DELIVERY_SECONDS = 10.0
 """How long a stop waits for a delivery that has begun, so that what a sink took is also settled."""
 FINDINGS_AT_ONCE = 8
-
-
-class Sink(Protocol):
-    """Where findings or tasks go; see `dispatch/sinks.py`."""
-
-    kind: str
-    key: str
-
-    async def put(self, items: Sequence[Outgoing]) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +49,9 @@ class Teller:
 
     investigate: Callable[[Finding], Awaitable[EnrichedFinding]]
     store: Store
-    finding_sinks: tuple[Sink, ...]
-    task_sink: Sink | None
+    outbox: Outbox
+    finding_sinks: Callable[[Level], Sequence[Sink]]
+    task_sinks: Sequence[Sink]
     metrics: Metrics
     clock: Callable[[], datetime]
     owner: str
@@ -146,7 +138,7 @@ class Teller:
         return Told(awaited=awaited)
 
     async def _deliver(self, found: EnrichedFinding, planned: Plan, keys: Sequence[str]) -> bool:
-        """Put the finding on every sink and its tasks on the task queue, but for what they took before, and settle its keys.
+        """Hand the finding over to the sinks of its level and its tasks to theirs, but for what was before, and settle its keys.
 
         Answers whether everybody has everything.
         """
@@ -155,29 +147,24 @@ class Teller:
         item = _claimed(found.finding, found.update)
         # A queue that drops second copies of an id must take the update.
         outgoing_id = found.finding.id if found.update == 0 else stable_id(item)
-        whole = [(sink, item, Outgoing(outgoing_id, group, body)) for sink in self.finding_sinks]
+        whole = [(sink, item, Outgoing(outgoing_id, group, body)) for sink in self.finding_sinks(found.level)]
         tasks: dict[str, Task] = {}
-        if self.task_sink is not None:
-            for task in planned.tasks:
-                group = stable_id(task.target.account, task.target.type, task.target.name)
-                body = orjson.dumps(wire.task_as_dict(task, self.clock()), default=str)
-                whole.append((self.task_sink, task.id, Outgoing(task.id, group, body)))
-                tasks[task.id] = task
+        for task in planned.tasks if self.task_sinks else ():
+            group = stable_id(task.target.account, task.target.type, task.target.name)
+            body = orjson.dumps(wire.task_as_dict(task, self.clock()), default=str)
+            whole += [(sink, task.id, Outgoing(task.id, group, body, "task")) for sink in self.task_sinks]
+            tasks[task.id] = task
         before = await self.store.settled([_delivery(sink, item) for sink, item, _ in whole])
-        complete = True
-        for sink, item, outgoing in whole:
-            key = _delivery(sink, item)
-            if key in before:
-                continue
-            failed = await sink.put([outgoing])
-            if failed:
-                complete = False
-                self.metrics.delivered(sink.kind, "failed", item=item, error=failed[outgoing.id])
-                continue
-            await self.store.settle([key], self.owner, self.clock())
-            self.metrics.delivered(sink.kind, "ok")
-            if item in tasks and sink is self.task_sink:
+        left = [one for one in whole if _delivery(one[0], one[1]) not in before]
+        # All at once: one after another, sinks that hang would outlast the lease.
+        handed = await asyncio.gather(*(self.outbox.hand_over(*one) for one in left), return_exceptions=True)
+        for (sink, item, _), done in zip(left, handed, strict=True):
+            if done is True and item in tasks and sink is self.task_sinks[0]:
                 self.metrics.task(tasks[item])
+        for done in handed:
+            if isinstance(done, BaseException):
+                raise done
+        complete = all(handed)
         if complete:
             await self.store.settle(keys, self.owner, self.clock())
         return complete

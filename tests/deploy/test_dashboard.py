@@ -122,8 +122,11 @@ def everything_happens(to: Metrics) -> None:
     for facts in ({}, pending):
         to.finding(EnrichedFinding(finding, facts, update=1), now)
     to.duplicate(finding.id)
-    to.delivered("sqs", "ok")
-    to.delivered("sqs", "failed")
+    for outcome in ("ok", "posted", "failed"):
+        to.delivered("sqs", outcome)
+    for outcome in ("ok", "failed", "abandoned"):
+        to.retried("sqs", outcome)
+    to.outbox("sqs", 3, 90.0)
     to.task(Task("restore-instance-profile", Target("instance-profile", "web", "123456789012"), {}, found))
     to.withheld(Withheld("restore-instance-profile", "replaced", "made again"), finding.id)
     to.remediated("restore-instance-profile", "applied")

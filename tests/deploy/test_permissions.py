@@ -112,6 +112,21 @@ def test_the_worker_may_make_the_calls_it_makes_and_no_others() -> None:
     assert on_tasks == ["sqs:SendMessage"]
 
 
+def test_the_worker_may_tell_the_sinks_that_are_named_and_do_nothing_else_there() -> None:
+    """One action for each kind of sink, on the one that a parameter names; without it, none."""
+    told = {
+        one["Resource"]["Ref"]: one["Action"]
+        for one in policy("WorkerPolicy")["Statement"]
+        if "Ref" in one["Resource"] and "Sink" in json.dumps(one)
+    }
+    assert told == {
+        "SinkQueueArn": "sqs:SendMessage",
+        "SinkTopicArn": "sns:Publish",
+        "SinkEventBusArn": "events:PutEvents",
+        "SinkStateMachineArn": "states:StartExecution",
+    }
+
+
 def test_the_executor_may_make_the_calls_it_makes_and_no_others() -> None:
     """Its IAM and EC2 actions are those of the actions, and what AWS demands beside CreateInstanceProfile with tags and AddRole."""
     executor = policy("ExecutorPolicy")
@@ -194,4 +209,6 @@ async def test_the_state_table_is_the_one_the_store_wants(embedded_aws: str) -> 
     for name in ("WorkerPolicy", "ExecutorPolicy"):
         kept = statement(policy(name), "KeepState")
         assert kept["Resource"]["Fn::Sub"].endswith(":table/${StateTableName}")
-        assert set(kept["Action"]) == {action for action in calls("dynamodb", "state") if "Table" not in action}
+        # A transaction is allowed by the actions that it is made of: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
+        named = {"dynamodb:TransactWriteItems"}
+        assert set(kept["Action"]) == {action for action in calls("dynamodb", "state") if "Table" not in action} - named

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.model import Census, JournalEntry, Origin, ProfileEvent, Record, Sighting
+from worker.model import Census, Delivery, JournalEntry, Origin, Outgoing, ProfileEvent, Record, Sighting
 from worker.state import canonical, sqlite
 from worker.state.database import APPLICATION_ID, VERSION
 from worker.state.opening import open_store
@@ -67,6 +67,17 @@ def test_a_file_that_cannot_be_used_is_refused_with_advice_and_left_as_it_was(
     assert str(path) in str(told.value)
     assert says in str(told.value)
     assert before == (path.read_bytes() if path.is_file() else None)
+
+
+async def test_a_delivery_that_cannot_be_kept_is_not_settled_either(tmp_path: Path) -> None:
+    """Both are in one transaction, so that nothing is lost between them."""
+    store = await SqliteStore.open(str(tmp_path / "state.db"))
+    delivery = Delivery("sink", "sqs", "item", Outgoing("id", "g", b"{}"), NOW, NOW)
+    await store._database.rows("ALTER TABLE outbox RENAME TO gone")
+    with pytest.raises(StoreError):
+        await store.post(delivery, "a", NOW)
+    assert await store.settled([delivery.key]) == frozenset()
+    await store.close()
 
 
 async def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Where findings and tasks go: SQS (standard and FIFO), standard output, a file. Each edge takes messages and tells which it could not take.
+"""The sinks, and which of them is behind an address: standard output and a file here, the others each in a file of their own.
 
-A sink never raises for what the outside does: a failed item comes back with its reason, is counted by the caller and tried again when its SQS message
-comes back. An item that a sink acknowledged is not put there again, because deliveries are settled in the state store by the
-sink's `key`. A newcomer adds a class here and its line in `open_sink`.
+A sink (`outbox.py` has what it promises) never raises for what the outside does: what was not taken comes back with its reason, and the outbox keeps it. An
+item that a sink acknowledged is not put there again, because deliveries are settled in the state store by the sink's `key`. A newcomer
+adds a class, its line in `open_sink`, and its form of address in `worker/addresses.py`.
 """
 
 from __future__ import annotations
@@ -10,33 +10,24 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
+import aiohttp
 
-from worker.aws import Accounts, explain, queue_region
+from worker.addresses import Address
+from worker.aws import Accounts, queue_region
+from worker.dispatch.aws_targets import EventBridgeSink, SnsSink, StepFunctionsSink
+from worker.dispatch.outbox import Sink
+from worker.dispatch.sqs import SqsSink
+from worker.dispatch.webhook import WebhookSink
+from worker.lane import Lane
 from worker.model import Outgoing
-
-SQS_BATCH_ENTRIES = 10
-SQS_BATCH_BYTES = 256 * 1024
-"""The smaller of the limits that SQS has had for a whole batch; https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
-
-
-REFUSED_BY_SQS = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
-"""The characters of JSON text that SQS takes in no message, as JSON's escapes for them; https://www.w3.org/TR/REC-xml/#charsets"""
-
-
-class Sink(Protocol):
-    """`kind` labels the metric; `key` tells this sink from every other, across restarts."""
-
-    kind: str
-    key: str
-
-    async def put(self, items: Sequence[Outgoing]) -> Mapping[str, str]:
-        """Take the items; answers the ids of those that were not taken, each with why."""
 
 
 class Stream(Protocol):
@@ -46,34 +37,20 @@ class Stream(Protocol):
     def flush(self) -> None: ...
 
 
-class SqsSink:
-    """An SQS queue; one whose name ends in .fifo gets a deduplication id and a group."""
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What sinks are opened with. What must be closed after them is put on `stack`."""
 
-    kind = "sqs"
+    accounts: Accounts
+    environment: Mapping[str, str]
+    clock: Callable[[], datetime]
+    stdout: Stream
+    stack: AsyncExitStack
+    webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
-    def __init__(self, client: Any, url: str) -> None:
-        self.key = url
-        self._client = client
-        self._fifo = url.endswith(".fifo")
 
-    async def put(self, items: Sequence[Outgoing]) -> Mapping[str, str]:
-        failed: dict[str, str] = {}
-        for batch in _batches(items):
-            entries = [self._entry(number, item) for number, item in enumerate(batch)]
-            try:
-                answer = await self._client.send_message_batch(QueueUrl=self.key, Entries=entries)
-            except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
-                failed.update(dict.fromkeys((item.id for item in batch), explain(error).text))
-                continue
-            for one in answer.get("Failed", []):
-                failed[batch[int(one["Id"])].id] = f"{one.get('Code')}: {one.get('Message', '')}"
-        return failed
-
-    def _entry(self, number: int, item: Outgoing) -> dict[str, str]:
-        entry = {"Id": str(number), "MessageBody": item.body.decode().translate(REFUSED_BY_SQS)}
-        if self._fifo:
-            entry |= {"MessageGroupId": item.group, "MessageDeduplicationId": item.id}
-        return entry
+TARGETS = {"sns": SnsSink, "events": EventBridgeSink, "states": StepFunctionsSink}
+"""By the service in the ARN."""
 
 
 class FileSink:
@@ -130,24 +107,26 @@ class StdoutSink:
         return {}
 
 
-async def open_sink(url: str, accounts: Accounts, stdout: Stream) -> Sink:
-    """The sink behind a URL of `FINDING_SINKS` or `TASK_QUEUE_URL` (already checked by `Settings`)."""
-    parts = urlsplit(url)
+async def open_sink(address: Address, outside: Outside) -> Sink:
+    """The sink behind an address (already checked by `Settings`)."""
+    if address.people:
+        from worker.dispatch.people import PeopleSink  # noqa: PLC0415  # apprise costs start-up, and few deployments name people
+
+        return PeopleSink(address.name, address.url)
+    parts = urlsplit(address.url)
     if parts.scheme == "stdout":
-        return StdoutSink(stdout)
+        return StdoutSink(outside.stdout)
     if parts.scheme == "file":
         return FileSink(Path(unquote(parts.netloc + parts.path)))
-    return SqsSink(await accounts.client("sqs", region=queue_region(url)), url)
-
-
-def _batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    batch: list[Outgoing] = []
-    size = 0
-    for item in items:
-        if batch and (len(batch) == SQS_BATCH_ENTRIES or size + len(item.body) > SQS_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += len(item.body)
-    if batch:
-        yield batch
+    if parts.scheme == "arn":
+        _, _, service, region, *_ = address.url.split(":")
+        return TARGETS[service](
+            await outside.accounts.client(service if service != "states" else "stepfunctions", region=region), address.url
+        )
+    if parts.scheme.startswith("webhook+"):
+        session = await outside.stack.enter_async_context(aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar()))
+        return WebhookSink(session, address.url.removeprefix("webhook+"), outside.webhook_secrets, outside.clock)
+    client = await outside.accounts.client("sqs", region=queue_region(address.url))
+    lane = Lane(outside.accounts.session, client.meta.endpoint_url, "sqs", client.meta.region_name, outside.environment, outside.clock)
+    outside.stack.callback(lane.close)
+    return SqsSink(client, lane, address.url)

@@ -45,6 +45,8 @@ from worker.model.record import (
     Record,
 )
 from worker.model.task import (
+    Backlog,
+    Delivery,
     JournalEntry,
     Outgoing,
     Target,
@@ -60,8 +62,10 @@ __all__ = [
     "NAMESPACE",
     "WORSE",
     "Actor",
+    "Backlog",
     "Census",
     "Closing",
+    "Delivery",
     "EnrichedFinding",
     "Fact",
     "FactSource",

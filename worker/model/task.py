@@ -1,4 +1,4 @@
-"""What goes out: tasks, what was withheld and why, messages for sinks, and lines of the journal."""
+"""What goes out: tasks, what was withheld and why, messages for sinks and what sinks have yet to take, and lines of the journal."""
 
 from __future__ import annotations
 
@@ -50,11 +50,46 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message on its way to a sink: `id` also deduplicates where the sink can, `group` orders (FIFO), `body` is UTF-8 JSON without a line break."""
+    """One message on its way to a sink: `id` also deduplicates where the sink can, `group` orders (FIFO), `body` is UTF-8 JSON without a line break.
+
+    `what` it is: a finding or a task.
+    """
 
     id: str
     group: str
     body: bytes
+    what: str = "finding"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a sink has yet to take. `sink` is the sink's key and `kind` its kind; `item` is the finding, update or task that it tells.
+
+    It was tried `attempts` times since it was posted, and is to be tried again at `due_at`.
+    """
+
+    sink: str
+    kind: str
+    item: str
+    outgoing: Outgoing
+    posted_at: datetime
+    due_at: datetime
+    attempts: int = 0
+
+    @property
+    def key(self) -> str:
+        """What is settled once the sink, or the outbox, has it."""
+        return f"{self.sink}|{self.item}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many deliveries a sink has yet to take, and when the first of them was posted."""
+
+    sink: str
+    kind: str
+    count: int
+    oldest: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,17 @@ class Metrics:
             "entered) or failed.",
             "outcome",
         )
-        self._deliveries = counter("deliveries", "Findings and tasks handed to a sink.", "sink", "outcome")
+        self._deliveries = counter(
+            "deliveries",
+            "Findings and tasks for a sink: ok (it took them), posted (it did not, and the outbox did) or failed (neither did; the message is left).",
+            "sink",
+            "outcome",
+        )
+        self._retries = counter(
+            "outbox_retries", "Tries of what waits in the outbox: ok, failed, or abandoned after a week of them.", "sink", "outcome"
+        )
+        self._outbox = gauge("outbox_deliveries", "Findings and tasks in the outbox, which a sink has yet to take.", "sink")
+        self._outbox_age = gauge("outbox_oldest_age_seconds", "How long the oldest of them has waited; 0 where there is none.", "sink")
         self._tasks = counter("tasks_dispatched", "Tasks put on the task queue.", "action")
         self._withheld = counter("tasks_withheld", "Actions a rule asked for and the facts spoke against.", "action", "reason")
         self._lag = histogram("event_lag_seconds", "From the event's time to its finding being dispatched.", LAGS)
@@ -244,10 +254,23 @@ class Metrics:
         self.log.debug("finding_duplicate", finding_id=finding_id)
 
     def delivered(self, sink: str, outcome: str, **context: Any) -> None:
-        """`sink` is the sink's kind (sqs, stdout, file); `outcome` is ok or failed."""
+        """`sink` is the sink's kind (sqs, webhook, ...); `outcome` is ok, posted or failed."""
         self._deliveries.labels(sink, outcome).inc()
-        if outcome != "ok":
+        if outcome == "posted":
+            self.log.warning("delivery_posted", sink=sink, **context)
+        elif outcome != "ok":
             self.log.error("delivery_failed", sink=sink, **context)
+
+    def retried(self, sink: str, outcome: str, **context: Any) -> None:
+        """What waits in the outbox was tried: `outcome` is ok, failed or abandoned."""
+        self._retries.labels(sink, outcome).inc()
+        tell = {"ok": self.log.info, "failed": self.log.warning}.get(outcome, self.log.error)
+        tell("delivery_abandoned" if outcome == "abandoned" else "delivery_retried", sink=sink, outcome=outcome, **context)
+
+    def outbox(self, sink: str, count: int, oldest_seconds: float) -> None:
+        """What waits in the outbox for sinks of a kind."""
+        self._outbox.labels(sink).set(count)
+        self._outbox_age.labels(sink).set(oldest_seconds)
 
     def task(self, task: Task) -> None:
         self._tasks.labels(task.action).inc()

@@ -58,6 +58,12 @@ _STEPS = (
         "ALTER TABLE sightings ADD COLUMN aspect TEXT",
         "CREATE INDEX sightings_aspects ON sightings (window, aspect, time)",
     ),
+    (
+        """CREATE TABLE outbox (key TEXT PRIMARY KEY, sink TEXT NOT NULL, kind TEXT NOT NULL, item TEXT NOT NULL, id TEXT NOT NULL,
+        grouped TEXT NOT NULL, what TEXT NOT NULL, body BLOB NOT NULL, posted_at INTEGER NOT NULL, due_at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL)""",
+        "CREATE INDEX outbox_due ON outbox (sink, due_at)",
+    ),
 )
 """From each version of the schema to the next, the first from an empty file."""
 VERSION = len(_STEPS)

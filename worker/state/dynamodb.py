@@ -6,11 +6,13 @@ Keeps the promises of `store.py` with conditional writes and consistent reads (`
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from worker.model import Census, Closing, JournalEntry, ProfileEvent, Sighting
+from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, ProfileEvent, Sighting
 from worker.state import canonical, items
 from worker.state.store import Claim
 from worker.state.table import TRIES, Table
@@ -154,6 +156,32 @@ class DynamoStore:
         gone = [{"DeleteRequest": {"Key": items.key(items.CLOSING, key)}} for key in dict.fromkeys(keys)]
         await self._table.write("unschedule", gone)
 
+    # The outbox.
+
+    async def post(self, delivery: Delivery, owner: str, now: datetime) -> None:
+        settled = {"Item": items.settled_claim(delivery.key, owner, now), "ConditionExpression": "attribute_not_exists(settled_at)"}
+        await self._table.transact("post", [{"Put": settled}, {"Put": {"Item": items.delivery(delivery)}}])
+
+    async def posted(self, sink: str, now: datetime, limit: int) -> Sequence[Delivery]:
+        return [items.to_delivery(item) async for item in self._table.query("posted", _WITHIN, items.due_by(sink, now), limit)]
+
+    async def postpone(self, delivery: Delivery, due_at: datetime) -> Delivery | None:
+        later = replace(delivery, due_at=due_at, attempts=delivery.attempts + 1)
+        stands = {"Key": items.delivery_key(delivery), **_standing(delivery)}
+        moved = await self._table.transact("postpone", [{"Delete": stands}, {"Put": {"Item": items.delivery(later)}}])
+        return later if moved else None
+
+    async def unpost(self, delivery: Delivery) -> None:
+        await self._table.attempt("unpost", "delete_item", Key=items.delivery_key(delivery), **_standing(delivery))
+
+    async def backlogs(self) -> Sequence[Backlog]:
+        oldest: defaultdict[tuple[str, str], list[datetime]] = defaultdict(list)
+        values = {":pk": items.text(items.OUTBOX)}
+        async for item in self._table.query("backlogs", _IN, values, ProjectionExpression="sink, kind, posted_at"):
+            sink, kind, posted_at = items.to_backlog(item)
+            oldest[sink, kind].append(posted_at)
+        return [Backlog(sink, kind, len(times), min(times)) for (sink, kind), times in oldest.items()]
+
     # The journal.
 
     async def append(self, entry: JournalEntry) -> str:
@@ -212,3 +240,8 @@ class DynamoStore:
 
     async def close(self) -> None:
         """Nothing is held: the client is closed by whoever made it."""
+
+
+def _standing(delivery: Delivery) -> Mapping[str, Any]:
+    """What a write says that is to change a delivery only where it stands as handed in."""
+    return {"ConditionExpression": "attempts = :attempts", "ExpressionAttributeValues": {":attempts": {"N": str(delivery.attempts)}}}

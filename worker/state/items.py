@@ -6,13 +6,16 @@
 | profile event | `profile#` and an id       | the event's key              | account, profile, time, kind, detail, expires_at          |
 | sighting      | `window#` and the window   | the time, `#` and the key    | keep_until, packed (zlib), aspect, expires_at             |
 | closing       | `closing`                  | the closing's key            | correlation, window, start, due_at                        |
+| delivery      | `outbox`                   | ids of the sink and the key, | sink, kind, item, id, group, what, posted_at, due_at,     |
+|               |                            | the time due between them    | attempts, body (zlib)                                     |
 | journal line  | `journal`                  | number, 12 digits            | task_id, outcome, hash, previous, line (zlib)             |
 
 Times are in microseconds since 1970 (`canonical.py`), but for `expires_at`, which is TTL's and in seconds. In a sort key a time is 18 digits from the year 1
 on, so that DynamoDB's order of bytes is the order of time. A profile's name comes from whoever called AWS, so a fixed-length id of it
 stands in the key. A journal line is compressed because a fleet's plan can pass DynamoDB's 400 KB an item.
 
-Journal and closings have no `expires_at`: nothing ever takes a line out, and a closing is forgotten once it has been judged. TTL deletes days
+Journal, closings and deliveries have no `expires_at`: nothing ever takes a line out, a closing is forgotten once it has been judged and a delivery
+once it was taken or given up. TTL deletes days
 late, and what it is to delete may still be read: harmless, because a window is read by its time.
 """
 
@@ -22,7 +25,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.model import Closing, JournalEntry, ProfileEvent, Sighting, stable_id
+from worker.model import Closing, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
 from worker.state import canonical
 
 Item = dict[str, Any]
@@ -32,7 +35,7 @@ CLAIMS_KEPT = timedelta(days=90)
 EVENTS_KEPT = timedelta(days=5 * 365)
 """A profile may live for years before somebody deletes it, and its first event may be all that tells its path and tags."""
 
-CLOSING, JOURNAL = "closing", "journal"
+CLOSING, JOURNAL, OUTBOX = "closing", "journal", "outbox"
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 _SECOND = 1_000_000
@@ -166,6 +169,50 @@ def closing(later: Closing) -> Item:
 def to_closing(item: Item) -> Closing:
     """What `closing` was made of."""
     return Closing(item["correlation"]["S"], item["window"]["S"], _moment(item, "start"), _moment(item, "due_at"))
+
+
+# The outbox.
+
+
+def due_by(sink: str, now: datetime) -> Item:
+    """The values by which the deliveries of a sink are asked for that are due, in the order in which they are."""
+    return {":pk": text(OUTBOX), ":since": text(f"{stable_id(sink)}#"), ":until": text(f"{stable_id(sink)}#{past(now)}")}
+
+
+def delivery_key(waiting: Delivery) -> Item:
+    """The key of a delivery's item, which changes when it is put off."""
+    return key(OUTBOX, f"{stable_id(waiting.sink)}#{sortable(waiting.due_at)}#{stable_id(waiting.key)}")
+
+
+def delivery(waiting: Delivery) -> Item:
+    """A delivery that waits for its sink."""
+    outgoing = waiting.outgoing
+    return {
+        **delivery_key(waiting),
+        "sink": text(waiting.sink),
+        "kind": text(waiting.kind),
+        "item": text(waiting.item),
+        "id": text(outgoing.id),
+        "group": text(outgoing.group),
+        "what": text(outgoing.what),
+        "posted_at": time(waiting.posted_at),
+        "due_at": time(waiting.due_at),
+        "attempts": {"N": str(waiting.attempts)},
+        "body": {"B": zlib.compress(outgoing.body)},
+    }
+
+
+def to_delivery(item: Item) -> Delivery:
+    """What `delivery` was made of."""
+    told = {name: item[name]["S"] for name in ("sink", "kind", "item", "id", "group", "what")}
+    outgoing = Outgoing(told["id"], told["group"], zlib.decompress(item["body"]["B"]), told["what"])
+    times = _moment(item, "posted_at"), _moment(item, "due_at")
+    return Delivery(told["sink"], told["kind"], told["item"], outgoing, *times, int(item["attempts"]["N"]))
+
+
+def to_backlog(item: Item) -> tuple[str, str, datetime]:
+    """Of a delivery, what a backlog takes: its sink, the sink's kind, and when it was posted."""
+    return item["sink"]["S"], item["kind"]["S"], _moment(item, "posted_at")
 
 
 # The journal.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from worker.model import Census, Closing, JournalEntry, ProfileEvent, Sighting
+from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting
 from worker.state import canonical
 from worker.state.database import Database
 from worker.state.store import Claim
@@ -27,6 +28,12 @@ WHERE settled_at IS NULL AND (lease_until <= :now OR owner = excluded.owner)"""
 
 _SETTLE = """INSERT INTO claims (key, owner, settled_at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, settled_at = excluded.settled_at WHERE settled_at IS NULL"""
+
+_POST = "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_POSTED = """SELECT kind, item, id, grouped, body, what, posted_at, due_at, attempts FROM outbox
+WHERE sink = ? AND due_at <= ? ORDER BY due_at, key LIMIT ?"""
+_POSTPONE = "UPDATE outbox SET due_at = ?, attempts = attempts + 1 WHERE key = ? AND due_at = ? AND attempts = ?"
+_UNPOST = "DELETE FROM outbox WHERE key = ? AND due_at = ? AND attempts = ?"
 
 _EVENTS = "SELECT account, profile, time, key, kind, detail FROM profile_events"
 _REMEMBERED = f"""{_EVENTS} WHERE time < ? AND substr(profile, 1, ?) = ? AND (account, profile, key) > (?, ?, ?)
@@ -143,6 +150,38 @@ class SqliteStore:
     async def unschedule(self, keys: Sequence[str]) -> None:
         await self._database.write("DELETE FROM closings WHERE key = ?", [(key,) for key in keys])
 
+    # The outbox.
+
+    async def post(self, delivery: Delivery, owner: str, now: datetime) -> None:
+        one = delivery.outgoing
+        times = (canonical.micros(delivery.posted_at), canonical.micros(delivery.due_at))
+        row = (delivery.key, delivery.sink, delivery.kind, delivery.item, one.id, one.group, one.what, one.body, *times, delivery.attempts)
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(_SETTLE, (delivery.key, owner, canonical.micros(now))).rowcount:
+                connection.execute(_POST, row)
+
+        await self._database.change(work)
+
+    async def posted(self, sink: str, now: datetime, limit: int) -> Sequence[Delivery]:
+        rows = await self._database.rows(_POSTED, (sink, canonical.micros(now), limit))
+        return [
+            Delivery(sink, kind, item, Outgoing(number, group, body, what), canonical.moment(posted_at), canonical.moment(due_at), attempts)
+            for kind, item, number, group, body, what, posted_at, due_at, attempts in rows
+        ]
+
+    async def postpone(self, delivery: Delivery, due_at: datetime) -> Delivery | None:
+        values = (canonical.micros(due_at), *_standing(delivery))
+        moved = await self._database.change(lambda connection: connection.execute(_POSTPONE, values).rowcount)
+        return replace(delivery, due_at=due_at, attempts=delivery.attempts + 1) if moved else None
+
+    async def unpost(self, delivery: Delivery) -> None:
+        await self._database.write(_UNPOST, [_standing(delivery)])
+
+    async def backlogs(self) -> Sequence[Backlog]:
+        rows = await self._database.rows("SELECT sink, kind, count(*), min(posted_at) FROM outbox GROUP BY sink, kind")
+        return [Backlog(sink, kind, count, canonical.moment(oldest)) for sink, kind, count, oldest in rows]
+
     # The journal.
 
     async def append(self, entry: JournalEntry) -> str:
@@ -186,3 +225,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._database.close()
+
+
+def _standing(delivery: Delivery) -> tuple[str, int, int]:
+    return delivery.key, canonical.micros(delivery.due_at), delivery.attempts

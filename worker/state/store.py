@@ -1,4 +1,4 @@
-"""The port to everything that outlives a process: claims, profile memory, the windows of correlations and the journal.
+"""The port to everything that outlives a process: claims, profile memory, the windows of correlations, the outbox and the journal.
 
 Two implementations keep these promises and pass the same contract tests: `sqlite.py` (embedded, one host) and `dynamodb.py` (shared by
 a fleet). Only matches reach the store, so it is small. Every method may raise `StoreError`; the message in hand is then left to come
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from worker.model import Census, Closing, JournalEntry, ProfileEvent, Sighting
+from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, ProfileEvent, Sighting
 
 
 class StoreError(Exception):
@@ -31,7 +31,7 @@ class Claim(StrEnum):
 
 
 class Store(Protocol):
-    """Claims, profile memory, windows and journal. Keys are strings that we make: ids, or a sink's name with an id."""
+    """Claims, profile memory, windows, outbox and journal. Keys are strings that we make: ids, or a sink's name with an id."""
 
     async def claim(self, key: str, owner: str, now: datetime, lease: timedelta) -> Claim:
         """Claim the right to do what `key` stands for.
@@ -93,6 +93,25 @@ class Store(Protocol):
 
     async def unschedule(self, keys: Sequence[str]) -> None:
         """Forget closings by their keys. No effect for unknown ones."""
+
+    async def post(self, delivery: Delivery, owner: str, now: datetime) -> None:
+        """Put a delivery into the outbox and settle its key: both, or neither. No effect where the key is settled already."""
+
+    async def posted(self, sink: str, now: datetime, limit: int) -> Sequence[Delivery]:
+        """At most `limit` of a sink's deliveries that are due (`due_at <= now`), the longest due first."""
+
+    async def postpone(self, delivery: Delivery, due_at: datetime) -> Delivery | None:
+        """Count an attempt and move `due_at`; answers the delivery as it stands now.
+
+        None where it does not stand as handed in: it was taken, or put off by another. So of any number of concurrent callers exactly one
+        gets it, and has it to itself until `due_at`.
+        """
+
+    async def unpost(self, delivery: Delivery) -> None:
+        """Take a delivery out of the outbox. No effect unless it stands there as handed in."""
+
+    async def backlogs(self) -> Sequence[Backlog]:
+        """What waits in the outbox, by sink."""
 
     async def append(self, entry: JournalEntry) -> str:
         """Append to the journal and answer the entry's hash.

@@ -26,6 +26,8 @@ TRIES = 60
 AT_ONCE = 10
 """Conditional writes under way for one caller: no batch of DynamoDB's takes conditions, and 64 connections serve all callers."""
 _LOST = "ConditionalCheckFailedException"
+_PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+"""Why a transaction is cancelled that may be done a moment later."""
 
 _ADVICE = {
     "ResourceNotFoundException": "make it (partition key pk and sort key sk, both strings, TTL on expires_at), or set TRAILMEND_STATE",
@@ -80,6 +82,30 @@ class Table:
         if failed:
             raise failed[0]
         return done
+
+    async def transact(self, asked: str, writes: Sequence[Item]) -> bool:
+        """Writes of which all are done, or none because a condition does not hold; answers which. No two may name one item.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+        """
+        told = [{kind: {"TableName": self._name, **write} for kind, write in one.items()} for one in writes]
+        with self._told(asked):
+            for attempt in range(TRIES):
+                try:
+                    await self._client.transact_write_items(TransactItems=told)
+                except ClientError as error:
+                    if error.response.get("Error", {}).get("Code") != "TransactionCanceledException":
+                        raise
+                    reasons: Any = error.response.get("CancellationReasons") or ()
+                    codes = {str(reason.get("Code")) for reason in reasons}
+                    if "ConditionalCheckFailed" in codes:
+                        return False
+                    if not codes & _PASSING:
+                        raise
+                    await self._sleep(_pause(attempt))
+                else:
+                    return True
+        raise self.worn_out(asked)
 
     async def write(self, asked: str, requests: Sequence[Item]) -> None:
         """Unconditional puts and deletes, as BatchWriteItem has them. No two may name one item."""
