@@ -212,6 +212,20 @@ async def test_leaving_every_message_is_no_progress():
         assert any("every message has been left" in fault for fault in service.faults())
 
 
+async def test_a_message_left_for_something_more_is_progress():
+    """Its work is done; the worker stays ready."""
+    queue, now = MemoryQueue(visibility_seconds=600, most_receives=10**6), datetime(2026, 11, 23, tzinfo=UTC)
+    await queue.put("x")
+    awaited = Verdict(delete=False, reason="facts-awaited", retry_after_seconds=0, progress=True)
+    service = make(queue, lambda _: asyncio.sleep(0, awaited))
+    service._clock = lambda: now
+    async with running(service):
+        await until(lambda: sample(service._metrics, "messages_left_total", reason="facts-awaited") >= 2)
+        now = datetime(2026, 11, 23, 0, 2, tzinfo=UTC)
+        await until(lambda: sample(service._metrics, "last_progress_timestamp_seconds", queue="main") == now.timestamp())
+        assert service.faults() == []
+
+
 @pytest.mark.parametrize("stuck", [False, True])
 async def test_it_is_ready_only_while_work_moves_forward(stuck):
     """Ready after a first receive; not ready when all hands have been busy for longer than the visibility timeout."""

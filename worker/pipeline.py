@@ -292,5 +292,6 @@ def _verdict(faults: list[str], told: Told, receives: int, parts: Parts) -> Verd
         pause = min(lease, BUSY_SECONDS * receives) if receives <= SOON_RECEIVES else lease
         return Verdict(delete=False, reason="busy", retry_after_seconds=pause)
     if told.awaited:
-        return Verdict(delete=False, reason="facts-awaited", retry_after_seconds=parts.update_seconds * 4 ** (receives - 1))
+        pause = parts.update_seconds * 4 ** (receives - 1)
+        return Verdict(delete=False, reason="facts-awaited", retry_after_seconds=pause, progress=True)
     return Verdict(delete=True)

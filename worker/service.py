@@ -204,7 +204,7 @@ class Service:
                 self._metrics.queues.left(verdict.reason or "unexpected", receives=message.receives)
                 if verdict.retry_after_seconds is not None:
                     await self._queue.extend([message], math.ceil(verdict.retry_after_seconds))
-                self._finish(message, progress=False)
+                self._finish(message, progress=verdict.progress)
             await self._give_hands(1)
 
     def _finish(self, message: Message, *, progress: bool) -> None:

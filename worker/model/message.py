@@ -21,12 +21,14 @@ class Message:
 class Verdict:
     """What is to become of a message: delete it, or leave it to come back and at last be redriven.
 
-    `reason` (one of a closed set) says why it was left; `retry_after_seconds` asks for it back sooner than its visibility ends.
+    `reason` (one of a closed set) says why it was left; `retry_after_seconds` asks for it back sooner than its visibility ends. `progress` tells that
+    its work was done all the same, and only something more is awaited.
     """
 
     delete: bool
     reason: str | None = None
     retry_after_seconds: float | None = None
+    progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
