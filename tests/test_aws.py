@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -40,8 +41,8 @@ class Desk:
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     there = Desk()
 
-    async def opened(*_: Any) -> Any:
-        return there
+    def opened(*_: Any) -> Any:
+        return nullcontext(there)
 
     monkeypatch.setattr(Accounts, "_open", opened)
     return there

@@ -169,7 +169,9 @@ class Accounts:
         return region in listed
 
     async def _made(self, service: str, account: str | None, region: str | None) -> AbstractAsyncContextManager[Any]:
-        session = self._session if account is None else await self._member(account)
+        return self._open(self._session if account is None else await self._member(account), service, region)
+
+    def _open(self, session: AioSession, service: str, region: str | None) -> AbstractAsyncContextManager[Any]:
         # Long polls last 20 s, so reads may take longer; adaptive retries back off per client, which is per account and service.
         config = AioConfig(
             connect_timeout=5,
