@@ -1,4 +1,4 @@
-"""The commands: parsing and printing, nothing else. `trailmend --help` lists them.
+"""The commands: what each does with its options (`arguments.py`), and printing, nothing else. `trailmend --help` lists them.
 
 Exit status: 0 done, 1 the job found a fault, 2 wrong usage or settings. Results go to standard output, everything about the work to standard error.
 What a command needs is imported when it runs, so that `--help` is instant and `run` starts fast.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from worker import __version__
+from worker.arguments import parser
 from worker.settings import Settings, SettingsError
 
 DONE, FAULT, USAGE = 0, 1, 2
@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # JSON is UTF-8, whatever the locale
             stream.reconfigure(encoding="utf-8", errors="replace")
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        status: int = options.command(options)
+        status = COMMANDS[options.command](options)
     except SettingsError as error:
         for fault in error.faults:
             _complain(fault)
@@ -41,69 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trailmend", description="Watches CloudTrail and mends IAM.")
-    parser.add_argument("--version", action="version", version=f"trailmend {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="the worker: from notifications on TRAILMEND_QUEUE_URL to findings and tasks")
-    run.add_argument("--process", type=int, help=argparse.SUPPRESS)  # one of several, as the parent starts it
-    run.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
-    run.set_defaults(command=_run)
-
-    remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
-    remediate.set_defaults(command=_remediate)
-
-    tasks = commands.add_parser("tasks", help="what the journal tells of tasks, and undoing one").add_subparsers(
-        title="commands", required=True, metavar="COMMAND"
-    )
-    tasks.add_parser("list", help="every task in the journal with what became of it").set_defaults(
-        command=_tasks, work=lambda desk, _: desk.list()
-    )
-    show = tasks.add_parser("show", help="all that the journal tells of one task")
-    show.set_defaults(command=_tasks, work=lambda desk, options: desk.show(options.task))
-    undo = tasks.add_parser("undo", help="bring back what was before a task, as the journal tells it; the plan is shown first")
-    undo.add_argument("--yes", action="store_true", help="agree to the plan beforehand, and do not ask")
-    undo.set_defaults(command=_tasks, work=lambda desk, options: desk.undo(options.task, agreed=options.yes))
-    for one in (show, undo):
-        one.add_argument("task", metavar="ID", help="a task by its id or the beginning of one")
-    verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
-    verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
-    verify.set_defaults(command=_tasks, work=lambda desk, options: desk.verify(options.head))
-
-    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
-    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
-    demo.set_defaults(command=_demo)
-
-    scan = commands.add_parser("scan", help="find in CloudTrail files, folders, standard input or a bucket; needs no AWS for files")
-    scan.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder, - for standard input, or s3://bucket/prefix")
-    scan.add_argument("--rules", action="append", type=Path, default=[], metavar="DIR", help="more Sigma rules (may be given again)")
-    scan.add_argument("--no-shipped-rules", action="store_true", help="only the rules of --rules")
-    scan.add_argument("--format", choices=("table", "jsonl", "ocsf"), default="table", help="for people, programs, or as OCSF events")
-    scan.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="only events at or after this time (ISO 8601, UTC)")
-    scan.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="only events before this time")
-    scan.add_argument("--stats", metavar="FILE", help="write what was read as one JSON object to FILE, - for standard error")
-    scan.set_defaults(command=_scan)
-
-    rules = commands.add_parser("rules", help="the rules").add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, command, text in (
-        ("list", _rules_list, "every rule with its level, events and tests"),
-        ("check", _rules_check, "load rules and tell every fault with its place"),
-        ("test", _rules_test, "run the tests inside the rules"),
-        ("show", _rules_show, "one rule as it was understood, and why an event did or did not match"),
-    ):
-        one = rules.add_parser(name, help=text)
-        if command is _rules_show:
-            one.add_argument("rule", metavar="ID", help="a rule or correlation by its id, the beginning of one, its name or title")
-            one.add_argument(
-                "--event", metavar="FILE", help="tell what becomes of the CloudTrail records in FILE, or with - on standard input"
-            )
-        instead = "those in force" if command is _rules_show else "the shipped ones"
-        one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"folders of rules instead of {instead}")
-        one.set_defaults(command=_rules, ask=command)
-    return parser
 
 
 # The long-running roles.
@@ -174,7 +111,7 @@ def _rules(options: argparse.Namespace) -> int:
     from worker.detect.library import RuleFaults
 
     try:
-        status: int = options.ask(options)
+        status = ASK[options.ask](options)
     except RuleFaults as error:
         return _rule_faults(error)
     return status
@@ -326,17 +263,15 @@ def _write_stats(stats: Mapping[str, object], where: str) -> None:
         Path(where).write_text(line, encoding="utf-8")
 
 
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no time such as 2026-11-23 or 2026-11-23T14:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 def _complain(text: str) -> None:
     print(f"trailmend: {text}", file=sys.stderr)
+
+
+Command = Callable[[argparse.Namespace], int]
+COMMANDS: Mapping[str, Command] = {"run": _run, "remediate": _remediate, "tasks": _tasks, "demo": _demo, "scan": _scan, "rules": _rules}
+ASK: Mapping[str, Command] = {"list": _rules_list, "check": _rules_check, "test": _rules_test, "show": _rules_show}
+"""Of the rules."""

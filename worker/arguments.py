@@ -1,0 +1,81 @@
+"""The command line: which commands there are, and what each takes. What they do is in `cli.py`."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be said on the command line. Options have `command`, the name of the command; `rules` has what is asked of them in `ask`."""
+    whole = argparse.ArgumentParser(prog="trailmend", description="Watches CloudTrail and mends IAM.")
+    whole.add_argument("--version", action="version", version=f"trailmend {__version__}")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the worker: from notifications on TRAILMEND_QUEUE_URL to findings and tasks")
+    run.add_argument("--process", type=int, help=argparse.SUPPRESS)  # one of several, as the parent starts it
+    run.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
+    run.set_defaults(command="run")
+
+    remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
+    remediate.set_defaults(command="remediate")
+
+    tasks = commands.add_parser("tasks", help="what the journal tells of tasks, and undoing one").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    tasks.add_parser("list", help="every task in the journal with what became of it").set_defaults(
+        command="tasks", work=lambda desk, _: desk.list()
+    )
+    show = tasks.add_parser("show", help="all that the journal tells of one task")
+    show.set_defaults(command="tasks", work=lambda desk, options: desk.show(options.task))
+    undo = tasks.add_parser("undo", help="bring back what was before a task, as the journal tells it; the plan is shown first")
+    undo.add_argument("--yes", action="store_true", help="agree to the plan beforehand, and do not ask")
+    undo.set_defaults(command="tasks", work=lambda desk, options: desk.undo(options.task, agreed=options.yes))
+    for one in (show, undo):
+        one.add_argument("task", metavar="ID", help="a task by its id or the beginning of one")
+    verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
+    verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
+    verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head))
+
+    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
+    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    demo.set_defaults(command="demo")
+
+    scan = commands.add_parser("scan", help="find in CloudTrail files, folders, standard input or a bucket; needs no AWS for files")
+    scan.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder, - for standard input, or s3://bucket/prefix")
+    scan.add_argument("--rules", action="append", type=Path, default=[], metavar="DIR", help="more Sigma rules (may be given again)")
+    scan.add_argument("--no-shipped-rules", action="store_true", help="only the rules of --rules")
+    scan.add_argument("--format", choices=("table", "jsonl", "ocsf"), default="table", help="for people, programs, or as OCSF events")
+    scan.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="only events at or after this time (ISO 8601, UTC)")
+    scan.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="only events before this time")
+    scan.add_argument("--stats", metavar="FILE", help="write what was read as one JSON object to FILE, - for standard error")
+    scan.set_defaults(command="scan")
+
+    rules = commands.add_parser("rules", help="the rules").add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, text in (
+        ("list", "every rule with its level, events and tests"),
+        ("check", "load rules and tell every fault with its place"),
+        ("test", "run the tests inside the rules"),
+        ("show", "one rule as it was understood, and why an event did or did not match"),
+    ):
+        one = rules.add_parser(name, help=text)
+        if name == "show":
+            one.add_argument("rule", metavar="ID", help="a rule or correlation by its id, the beginning of one, its name or title")
+            one.add_argument(
+                "--event", metavar="FILE", help="tell what becomes of the CloudTrail records in FILE, or with - on standard input"
+            )
+        instead = "those in force" if name == "show" else "the shipped ones"
+        one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"folders of rules instead of {instead}")
+        one.set_defaults(command="rules", ask=name)
+    return whole
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time such as 2026-11-23 or 2026-11-23T14:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
