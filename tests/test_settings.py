@@ -7,7 +7,9 @@ import pytest
 from worker import addresses
 from worker.addresses import Address
 from worker.model import Level
-from worker.settings import HttpAddress, Mode, Settings, SettingsError
+from worker.modes import Mode
+from worker.settings import Settings, SettingsError
+from worker.variables import HttpAddress
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/111122223333/main"
 SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#oncall"

@@ -19,8 +19,9 @@ from structlog.testing import LogCapture
 
 from tests.conftest import free_port
 from worker import supervisor as supervisor_module
-from worker.settings import HttpAddress, Settings
+from worker.settings import Settings
 from worker.supervisor import Supervisor
+from worker.variables import HttpAddress
 
 CHILD = """
 import asyncio, os, signal, sys

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes import metrics
 from worker.observe.http import ListenError, serving
-from worker.settings import HttpAddress
+from worker.variables import HttpAddress
 
 LOOPBACK = HttpAddress("127.0.0.1", 0)
 

@@ -31,10 +31,10 @@ from tests.remediate.scenes import (
 )
 from tests.remediate.world import NOW, TRUST, CrashError, World, task
 from worker.model import Verdict
+from worker.modes import Mode
 from worker.remediate.actions import enforce_password_policy
 from worker.remediate.actions.enforce_mfa import POLICY
 from worker.remediate.actions.enforce_password_policy import raised
-from worker.settings import Mode
 
 DONE = Verdict(delete=True)
 

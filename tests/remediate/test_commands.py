@@ -16,7 +16,8 @@ from tests.remediate.world import World
 from worker import cli
 from worker.aws import Accounts
 from worker.model import JournalEntry
-from worker.settings import Mode, Settings
+from worker.modes import Mode
+from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
 
 

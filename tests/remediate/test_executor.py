@@ -14,7 +14,8 @@ from tests import fakes
 from tests.remediate.world import NOW, TRUST, World, task
 from worker.aws import Accounts
 from worker.model import JournalEntry, Message, Verdict
-from worker.settings import Mode, Settings
+from worker.modes import Mode
+from worker.settings import Settings
 from worker.state.store import StoreError
 
 DONE = Verdict(delete=True)

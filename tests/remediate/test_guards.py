@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model import Target
+from worker.modes import Mode
 from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_loss, judge_touched
-from worker.settings import Mode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OWN_ROLE = identity("arn:aws:sts::111111111111:assumed-role/mender/trailmend")

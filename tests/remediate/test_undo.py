@@ -24,10 +24,10 @@ from tests.remediate.scenes import (
 )
 from tests.remediate.world import ACCOUNT, CrashError, World
 from worker.model import JournalEntry
+from worker.modes import Mode
 from worker.remediate.guards import Limits
 from worker.remediate.history import audit
 from worker.remediate.undo import Ending, Undo
-from worker.settings import Mode
 from worker.state.sqlite import SqliteStore
 
 BEFORE_OF_A_FLEET = 3

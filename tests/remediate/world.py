@@ -10,13 +10,14 @@ from typing import Any
 from tests import fakes
 from worker.aws import Accounts
 from worker.model import Message, Verdict, stable_id
+from worker.modes import Mode
 from worker.remediate.attempt import Means
 from worker.remediate.executor import Executor
 from worker.remediate.guards import Limits
 from worker.remediate.history import History, histories
 from worker.remediate.steps import Refusal
 from worker.remediate.undo import Ending, Undo
-from worker.settings import Mode, Settings
+from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
 
 ACCOUNT = "000000000000"

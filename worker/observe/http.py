@@ -14,7 +14,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from worker.settings import HttpAddress
+from worker.variables import HttpAddress
 
 
 class ListenError(Exception):

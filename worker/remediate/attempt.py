@@ -16,11 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.aws import AccountClosedError, Accounts, explain
 from worker.model import JournalEntry
+from worker.modes import Mode
 from worker.remediate import guards
 from worker.remediate.guards import Identity
 from worker.remediate.steps import Clients, Plan, Refusal, Step, take
 from worker.remediate.tasks import TaskMessage
-from worker.settings import Mode
 from worker.state.store import Claim, Store
 
 LEASE = timedelta(minutes=5)

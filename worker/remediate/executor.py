@@ -18,6 +18,7 @@ from typing import Any
 
 from worker.aws import Accounts
 from worker.model import Message, Verdict
+from worker.modes import Mode
 from worker.observe.metrics import Metrics
 from worker.remediate import guards
 from worker.remediate.actions import ACTIONS
@@ -25,7 +26,7 @@ from worker.remediate.attempt import FAILURES, Attempt, Means, reason
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
 from worker.remediate.steps import Refusal
 from worker.remediate.tasks import TaskMessage, TaskReader, TaskRefusedError
-from worker.settings import Mode, Settings
+from worker.settings import Settings
 from worker.state.store import Claim, Store, StoreError
 
 BUSY_SECONDS = 60.0

@@ -14,7 +14,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from worker.model import Target
-from worker.settings import Mode, Settings
+from worker.modes import Mode
+from worker.settings import Settings
 
 CLOCK_SKEW = timedelta(minutes=5)
 """A task from further ahead than this is as little to be trusted as one that is too old."""

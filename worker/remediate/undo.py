@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from worker.modes import Mode
 from worker.remediate import guards
 from worker.remediate.actions import ACTIONS
 from worker.remediate.attempt import FAILURES, Attempt, Means, reason
@@ -20,7 +21,6 @@ from worker.remediate.guards import Judgement, Limits, Stance
 from worker.remediate.history import History
 from worker.remediate.steps import Clients, Done, Plan, Refusal, Step
 from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
-from worker.settings import Mode
 from worker.state.store import Claim
 
 
