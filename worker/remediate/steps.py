@@ -93,8 +93,10 @@ class Clients:
 
 
 class Wanted(Protocol):
-    """What an action needs of a task: on what, and with what."""
+    """What an action needs of a task: which it is, on what, and with what."""
 
+    @property
+    def id(self) -> str: ...
     @property
     def target(self) -> Target: ...
     @property

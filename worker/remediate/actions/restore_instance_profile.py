@@ -79,7 +79,7 @@ class RestoreInstanceProfile:
     }
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
-        """Refuses where the role is unknown, gone or closed to EC2, or the name is taken by a profile that is not this one."""
+        """Refuses where the role is unknown, gone or closed to EC2, or the name exists again and this task did not make it."""
         name, role = task.target.name, task.params["role"]
         iam = await clients.get("iam")
         answer = await found(iam.get_instance_profile(InstanceProfileName=name))
@@ -90,14 +90,14 @@ class RestoreInstanceProfile:
         usable = await usable_role(iam, role)
         if isinstance(usable, Refusal):
             return Refusal(usable.reason, usable.says, state)
-        if profile is not None and (profile["roles"] not in ([], [role]) or profile["path"] != task.params["path"]):
-            holds = ", ".join(profile["roles"]) or "no role"
-            return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
         instances = await _look(clients, task.params["instances"])
         state["instances"] = [one.as_dict() for one in instances]
         steps = [*_make(name, role, task.params, profile)]
         for one in instances:
             steps += _give(one, name, task.target.account, None if profile is None else profile["id"])
+        if profile is not None and (_differs(profile, task) or (steps and not await _is_begun(task, clients))):
+            holds = ", ".join(profile["roles"]) or "no role"
+            return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
         touches = (usable,) if profile is None else (profile["arn"], usable)
         return Plan(tuple(steps), state, touches)
 
@@ -131,6 +131,18 @@ class RestoreInstanceProfile:
         if before is None:
             steps.append(Step("iam", "DeleteInstanceProfile", {"InstanceProfileName": name}, f"delete instance profile {name}"))
         return Plan(tuple(steps), state, (live["arn"],))
+
+
+def _differs(profile: Mapping[str, Any], task: Wanted) -> bool:
+    return profile["roles"] not in ([], [task.params["role"]]) or profile["path"] != task.params["path"]
+
+
+async def _is_begun(task: Wanted, clients: Clients) -> bool:
+    """Whether this very task has begun before: then what stands under the name is its own work, to be finished; else it is somebody else's."""
+    async for entry, _, _ in clients.journal():
+        if entry.task_id == task.id and entry.outcome == "started":
+            return True
+    return False
 
 
 def _make(name: str, role: str, params: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterable[Step]:
