@@ -33,6 +33,10 @@ class CrashError(BaseException):
     """The process died here. No `except Exception` sees it."""
 
 
+def crash() -> None:
+    raise CrashError
+
+
 @dataclass
 class Wire:
     """Every changing call that reached AWS, and where to die: before the call of this number, or after it with its answer lost."""
@@ -41,6 +45,7 @@ class Wire:
     die_before: int | None = None
     die_after: int | None = None
     meddle: Callable[[str], None] | None = None
+    die: Callable[[], None] = crash
 
 
 class WiredAccounts:
@@ -67,13 +72,13 @@ class WiredClient:
         async def call(**parameters: Any) -> Any:
             number = len(self._wire.calls)
             if self._wire.die_before == number:
-                raise CrashError
+                self._wire.die()
             if self._wire.meddle is not None:
                 self._wire.meddle(name)
             answer = await real(**parameters)
             self._wire.calls.append(name)
             if self._wire.die_after == number:
-                raise CrashError
+                self._wire.die()
             return answer
 
         return call
