@@ -68,7 +68,7 @@ class Desk:
         async with self._opened() as (accounts, store):
             history = await self._one(store, begins)
             owner = f"{socket.gethostname()}:{os.getpid()}"
-            means = Means(store, accounts, self.settings.remediation_mode, self.clock, owner)
+            means = Means(store, accounts, self.settings.modes, self.clock, owner)
             try:
                 ending = await self._undone(history, means, agreed=agreed)
             except FAILURES as error:

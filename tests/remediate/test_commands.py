@@ -82,15 +82,19 @@ async def test_undo_shows_its_plan_and_wants_a_yes(
     assert await world.picture() == before
 
 
-async def test_in_shadow_undo_shows_its_plan_and_is_not_done(world: World, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 1, for the undo was not done, and the reason."""
-    monkeypatch.setenv("TRAILMEND_REMEDIATION_MODE", "shadow")
+@pytest.mark.parametrize(("mode", "status"), [("off", 1), ("shadow", 0), ("approve", 0)])
+async def test_undo_is_done_in_every_mode_but_off(
+    mode: str, status: int, world: World, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person asks for it; where the mode is off, status 1 and the reason."""
+    monkeypatch.setenv("TRAILMEND_REMEDIATION_MODE", mode)
     body = await a_bad_user(world)
+    before = await world.picture()
     await world.handle(json.dumps(body))
     after = await world.picture()
-    assert await trailmend("undo", body["id"], "--yes") == 1
-    assert "not undone: shadow-mode" in capsys.readouterr().err
-    assert await world.picture() == after
+    assert await trailmend("undo", body["id"], "--yes") == status
+    assert ("not undone: the mode of quarantine-user in 000000000000 is off" in capsys.readouterr().err) == (status == 1)
+    assert await world.picture() == (after if status else before)
 
 
 async def test_what_cannot_be_undone_says_so_before_anything_is_asked(world: World, capsys: Any) -> None:

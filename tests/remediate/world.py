@@ -10,7 +10,7 @@ from typing import Any
 from tests import fakes
 from worker.aws import Accounts
 from worker.model import Message, Verdict, stable_id
-from worker.modes import Mode
+from worker.modes import Mode, Modes
 from worker.remediate.attempt import Means
 from worker.remediate.executor import Executor
 from worker.remediate.guards import Limits
@@ -22,6 +22,7 @@ from worker.state.sqlite import SqliteStore
 
 ACCOUNT = "000000000000"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+AUTO = Modes(Mode.AUTO)
 FINDING = "0f0e0d0c-0000-5000-8000-000000000001"
 TRUST = {
     "Version": "2012-10-17",
@@ -176,19 +177,19 @@ class World:
         """A new process undoes the first task of the journal, agreeing to what it is shown."""
         (history, *_) = await self.histories()
         settings = replace(self.settings, **changed)
-        undo = await Undo.of(history, self.means(settings.remediation_mode), Limits.of(settings))
+        undo = await Undo.of(history, self.means(settings.modes), Limits.of(settings))
         assert isinstance(undo, Undo), undo
         shown = await undo.prospect()
         return Ending("refused", shown.reason) if isinstance(shown, Refusal) else await undo.carry_out(shown.steps)
 
-    def means(self, mode: Mode = Mode.AUTO) -> Means:
+    def means(self, modes: Modes = AUTO) -> Means:
         """What a new process works with."""
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
         accounts: Any = WiredAccounts(self.accounts, self.wire)
-        return Means(self.store, accounts, mode, lambda: self.now, f"process-{next(self._owners)}", sleep)
+        return Means(self.store, accounts, modes, lambda: self.now, f"process-{next(self._owners)}", sleep)
 
     # The estate.
 
