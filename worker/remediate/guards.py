@@ -7,7 +7,7 @@ because a task's own ARN and path are only what its writer claims, and `judge_lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -25,9 +25,10 @@ ROOT_NAMES = frozenset({"root", "<root_account>"})
 
 
 class Stance(StrEnum):
-    """What the guards allow: act, only tell what would be done, leave an exempt principal alone, or refuse."""
+    """What the guards allow: act, ask people first, only tell what would be done, leave an exempt principal alone, or refuse."""
 
     ACT = "act"
+    ASK = "ask"
     TELL = "tell"
     EXEMPT = "exempt"
     REFUSE = "refuse"
@@ -44,7 +45,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that guards heed."""
+    """The settings that guards heed. `mode` is the one that holds for the task; `of` has that of most tasks, `under` another one."""
 
     mode: Mode
     exempt: Sequence[str]
@@ -56,6 +57,10 @@ class Limits:
         """Those that the settings set."""
         age = timedelta(seconds=settings.max_task_age_seconds)
         return cls(settings.remediation_mode, settings.exempt_principals, age, settings.allow_irreversible)
+
+    def under(self, mode: Mode) -> Limits:
+        """The same in another mode."""
+        return replace(self, mode=mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +115,15 @@ def judge(
     spared = _exempt(named, limits.exempt)
     if spared is not None:
         return spared
-    if limits.mode is not Mode.AUTO:
+    if limits.mode not in (Mode.AUTO, Mode.APPROVE):
         return Judgement(Stance.TELL, "shadow-mode", "the mode is shadow: nothing is changed")
     age = now - created_at
     if age > limits.max_age:
         return Judgement(Stance.TELL, "too-old", f"the task is {age} old, more than {limits.max_age}")
     if -age > CLOCK_SKEW:
         return Judgement(Stance.TELL, "from-the-future", f"the task was made {-age} ahead of now")
+    if limits.mode is Mode.APPROVE:
+        return Judgement(Stance.ASK, "approve-mode", "the mode is approve: people are asked first")
     return Judgement(Stance.ACT, "", "")
 
 
