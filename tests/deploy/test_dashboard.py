@@ -131,6 +131,10 @@ def everything_happens(to: Metrics) -> None:
     to.withheld(Withheld("restore-instance-profile", "replaced", "made again"), finding.id)
     to.remediated("restore-instance-profile", "applied")
     to.task_refused("not-json")
+    to.approvals.waiting(2, 1)
+    to.approvals.asked("waiting")
+    to.approvals.ended("approved")
+    to.approvals.breaker_tripped("enforce-mfa")
 
 
 @contextmanager

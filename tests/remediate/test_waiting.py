@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 from botocore.exceptions import ClientError
+from jsonschema import Draft202012Validator
 
 from tests import fakes
 from tests.remediate.scenes import (
@@ -24,6 +26,7 @@ from tests.remediate.scenes import (
 )
 from tests.remediate.test_undo import as_before
 from tests.remediate.world import CrashError, World, person, task
+from worker.dispatch import wire
 from worker.model import Answer, Decision, Message, Verdict, stable_id
 from worker.modes import Mode, Scope
 from worker.remediate.attempt import LEASE
@@ -32,6 +35,7 @@ from worker.remediate.undo import Ending
 from worker.remediate.waiting import FIRST_PAUSE
 
 DONE = Verdict(delete=True)
+SCHEMA = Draft202012Validator(wire.schema("approval"), format_checker=Draft202012Validator.FORMAT_CHECKER)
 HOURS = timedelta(hours=4)
 """The default of TRAILMEND_APPROVAL_SECONDS."""
 
@@ -46,6 +50,7 @@ async def test_what_people_agree_to_is_done_and_can_be_undone(scene: Scene, worl
     assert differences(before, await world.picture()) == {}
     assert await world.outcomes() == ["waiting"]
     assert all(approval.effects)
+    SCHEMA.validate(orjson.loads(orjson.dumps(wire.approval_as_dict(approval))))
     assert approval.effects
     assert (approval.expires_at - approval.asked_at, approval.needed) == (HOURS, 1)
     await world.answer()

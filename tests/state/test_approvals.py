@@ -40,8 +40,8 @@ async def test_what_waits_comes_back_whole(opened: Opened) -> None:
 
 
 async def test_the_same_task_is_asked_once(store: Store) -> None:
-    """The second asking changes nothing, not even where nobody has decided."""
-    assert await store.ask(asked())
+    """The second asking changes nothing, not even where nobody has decided; none begins with decisions."""
+    assert await store.ask(replace(asked(), decisions=(answer("alice"),)))
     assert not await store.ask(asked(at=NOW + HOUR))
     assert await store.approvals() == [asked()]
 

@@ -225,12 +225,12 @@ def approval_key(task_id: str) -> Item:
 
 
 def approval(asked: Approval) -> Item:
-    """A task that waits for people."""
+    """A task that nobody has decided about yet."""
     return {
         **approval_key(asked.id),
         "asked_at": time(asked.asked_at),
         "asking": {"B": zlib.compress(canonical.asking(asked).encode("ascii"))},
-        "decisions": {"M": {one.approver: decision(one) for one in asked.decisions}},
+        "decisions": {"M": {}},
     }
 
 

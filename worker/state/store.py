@@ -116,7 +116,7 @@ class Store(Protocol):
     async def ask(self, approval: Approval, instead: Approval | None = None) -> bool:
         """Have a task wait for people: where none of its id waits, or in the place of the one that was asked before. Answers whether it does.
 
-        Its decisions are those handed in, which for a new asking are none. Of any number of concurrent callers exactly one is answered True.
+        It begins without decisions, whatever is handed in. Of any number of concurrent callers exactly one is answered True.
         """
 
     async def approval(self, task_id: str) -> Approval | None:
