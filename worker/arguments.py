@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from worker import __version__
+from worker.roles import Role
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
     verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
     verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head))
+
+    policy = commands.add_parser("policy", help="the least IAM policy for what the settings enable, as IAM takes it")
+    policy.add_argument("--role", type=Role, choices=list(Role), default=Role.WORKER, help="whose (default: %(default)s)")
+    policy.add_argument("--bucket", metavar="NAME", help="the bucket of the logs, which no setting names")
+    policy.add_argument("--key", metavar="ARN", help="the KMS key that the logs are encrypted with, if they are")
+    policy.set_defaults(command="policy")
 
     demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
     demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")

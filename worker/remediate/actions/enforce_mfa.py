@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import owner_arn
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 POLICY_NAME = "TrailmendEnforceMfa"
 
@@ -50,6 +50,10 @@ class EnforceMfa:
 
     name: ClassVar[str] = "enforce-mfa"
     target_type: ClassVar[str] = "user"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:GetUserPolicy"),
+        changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy"),
+    )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 NUMBERS = {"minimum_length": "MinimumPasswordLength", "reuse_prevention": "PasswordReusePrevention"}
 FLAGS = {
@@ -42,6 +42,10 @@ class EnforcePasswordPolicy:
 
     name: ClassVar[str] = "enforce-password-policy"
     target_type: ClassVar[str] = "account"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetAccountPasswordPolicy",),
+        changes=("iam:UpdateAccountPasswordPolicy", "iam:DeleteAccountPasswordPolicy"),
+    )
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "minProperties": 1,

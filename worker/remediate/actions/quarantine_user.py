@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import Key, deactivation, keys_of, owner_arn, reactivations
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 POLICY_NAME = "TrailmendQuarantine"
 POLICY: Mapping[str, Any] = {
@@ -29,6 +29,10 @@ class QuarantineUser:
 
     name: ClassVar[str] = "quarantine-user"
     target_type: ClassVar[str] = "user"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:GetUserPolicy", "iam:ListAccessKeys"),
+        changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy", "iam:UpdateAccessKey"),
+    )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.keys import owner_arn
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,10 @@ class RequirePasswordReset:
 
     name: ClassVar[str] = "require-password-reset"
     target_type: ClassVar[str] = "user"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:GetLoginProfile"),
+        changes=("iam:UpdateLoginProfile",),
+    )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
