@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from worker import __version__
+from worker.roles import Role
+
+Commands = Any
+"""What adds commands: argparse has no public name for it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -14,7 +19,12 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="trailmend", description="Watches CloudTrail and mends IAM.")
     whole.add_argument("--version", action="version", version=f"trailmend {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_roles, _tasks, _policy, _scan, _rules):
+        add(commands)
+    return whole
 
+
+def _roles(commands: Commands) -> None:
     run = commands.add_parser("run", help="the worker: from notifications on TRAILMEND_QUEUE_URL to findings and tasks")
     run.add_argument("--process", type=int, help=argparse.SUPPRESS)  # one of several, as the parent starts it
     run.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
@@ -23,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
     remediate.set_defaults(command="remediate")
 
+    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
+    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    demo.set_defaults(command="demo")
+
+
+def _tasks(commands: Commands) -> None:
     tasks = commands.add_parser("tasks", help="tasks: what waits for people, what was done, and undoing it").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
@@ -47,10 +63,16 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
     verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head))
 
-    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
-    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
-    demo.set_defaults(command="demo")
 
+def _policy(commands: Commands) -> None:
+    policy = commands.add_parser("policy", help="the least IAM policy for what the settings enable, as IAM takes it")
+    policy.add_argument("--role", type=Role, choices=list(Role), default=Role.WORKER, help="whose (default: %(default)s)")
+    policy.add_argument("--bucket", metavar="NAME", help="the bucket of the logs, which no setting names")
+    policy.add_argument("--key", metavar="ARN", help="the KMS key that the logs are encrypted with, if they are")
+    policy.set_defaults(command="policy")
+
+
+def _scan(commands: Commands) -> None:
     scan = commands.add_parser("scan", help="find in CloudTrail files, folders, standard input or a bucket; needs no AWS for files")
     scan.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder, - for standard input, or s3://bucket/prefix")
     scan.add_argument("--rules", action="append", type=Path, default=[], metavar="DIR", help="more Sigma rules (may be given again)")
@@ -61,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     scan.add_argument("--stats", metavar="FILE", help="write what was read as one JSON object to FILE, - for standard error")
     scan.set_defaults(command="scan")
 
+
+def _rules(commands: Commands) -> None:
     rules = commands.add_parser("rules", help="the rules").add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text in (
         ("list", "every rule with its level, events and tests"),
@@ -77,7 +101,6 @@ def parser() -> argparse.ArgumentParser:
         instead = "those in force" if name == "show" else "the shipped ones"
         one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"folders of rules instead of {instead}")
         one.set_defaults(command="rules", ask=name)
-    return whole
 
 
 def _moment(text: str) -> datetime:

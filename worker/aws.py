@@ -25,6 +25,7 @@ from worker.clients import OpenClients
 from worker.settings import Settings
 
 SESSION_NAME = "trailmend"
+AWS_CALLS = ("sts:GetCallerIdentity", "sts:AssumeRole")
 
 THROTTLED = frozenset(
     {

@@ -215,6 +215,21 @@ def _tasks(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _policy(options: argparse.Namespace) -> int:
+    from worker.aws import session
+    from worker.least_policy import Surroundings, least
+
+    settings = Settings.from_environment(os.environ)
+    region = session(os.environ).get_config_variable("region")
+    partition = "aws" if region is None else session(os.environ).get_partition_for_region(region)
+    found = least(options.role, settings, Surroundings(partition, region, options.bucket, options.key))
+    for document in found.documents:
+        print(json.dumps(document, indent=2))
+    for remark in found.remarks:
+        _complain(remark)
+    return DONE
+
+
 # Scanning.
 
 
@@ -273,6 +288,14 @@ def _complain(text: str) -> None:
 
 
 Command = Callable[[argparse.Namespace], int]
-COMMANDS: Mapping[str, Command] = {"run": _run, "remediate": _remediate, "tasks": _tasks, "demo": _demo, "scan": _scan, "rules": _rules}
+COMMANDS: Mapping[str, Command] = {
+    "run": _run,
+    "remediate": _remediate,
+    "tasks": _tasks,
+    "policy": _policy,
+    "demo": _demo,
+    "scan": _scan,
+    "rules": _rules,
+}
 ASK: Mapping[str, Command] = {"list": _rules_list, "check": _rules_check, "test": _rules_test, "show": _rules_show}
 """Of the rules."""

@@ -15,7 +15,10 @@ import pytest
 from botocore import xform_name
 from cfnlint.decode import decode
 
+from tests.everything import AROUND, ENVIRONMENT, granted
 from worker.aws import Accounts, session
+from worker.least_policy import least
+from worker.roles import Role
 from worker.settings import Settings
 from worker.state.opening import open_store
 from worker.state.store import Claim
@@ -136,6 +139,29 @@ def test_the_executor_may_make_the_calls_it_makes_and_no_others() -> None:
         actions(executor, "iam", "ec2") == calls("iam", "remediate", in_a_step) | calls("ec2", "remediate", in_a_step) | demanded | inline
     )
     assert statement(executor, "PassRolesToEc2")["Condition"] == {"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}}
+
+
+def every_action(told: Any) -> set[str]:
+    """The actions in a policy, or in any number of them, conditional ones too."""
+    if isinstance(told, list):
+        return set().union(*map(every_action, told))
+    if not isinstance(told, dict):
+        return set()
+    named = told.get("Action", ())
+    return {*([named] if isinstance(named, str) else named)}.union(*map(every_action, told.values()))
+
+
+def test_the_templates_allow_what_the_policy_command_prints() -> None:
+    """With everything enabled, the same actions for worker and executor, and in member accounts for both: to look, and to mend as well."""
+    assert every_action(policy("WorkerPolicy")) == granted(Role.WORKER)
+    assert every_action(policy("ExecutorPolicy")) == granted(Role.EXECUTOR)
+    read, faults = decode(str(ROOT / "deploy" / "cloudformation" / "member-role.yaml"))
+    assert read is not None, faults
+    look, mend = json.loads(json.dumps(read["Resources"]["MemberRole"]["Properties"]["Policies"]))
+    shadow = Settings.from_environment({**ENVIRONMENT, "TRAILMEND_REMEDIATION_MODE": "shadow"})
+    looking = every_action(list(least(Role.MEMBER_EXECUTOR, shadow, AROUND).documents)) | granted(Role.MEMBER_WORKER)
+    assert every_action(look) == looking
+    assert every_action([look, mend["Fn::If"]]) == granted(Role.MEMBER_WORKER) | granted(Role.MEMBER_EXECUTOR)
 
 
 def test_every_thing_may_be_read_and_none_changed(embedded_aws: str) -> None:

@@ -7,7 +7,7 @@ deduplication id, a state machine as the execution's name. EventBridge cannot; i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,6 +28,7 @@ class _Target:
     """Something of AWS with an ARN that takes one item a call."""
 
     kind: str
+    calls: ClassVar[tuple[str, ...]]
 
     def __init__(self, client: Any, arn: str) -> None:
         self.key = arn
@@ -55,6 +56,7 @@ class SnsSink(_Target):
     """An SNS topic; one whose name ends in .fifo gets a deduplication id and a group."""
 
     kind = "sns"
+    calls = ("sns:Publish",)
 
     async def _put(self, item: Outgoing) -> str | None:
         fifo = {"MessageGroupId": item.group, "MessageDeduplicationId": item.id} if self.key.endswith(".fifo") else {}
@@ -67,6 +69,7 @@ class EventBridgeSink(_Target):
     """An event bus: source `trailmend`, detail type `Trailmend Finding` or `Trailmend Task`, the item itself as detail."""
 
     kind = "eventbridge"
+    calls = ("events:PutEvents",)
 
     async def _put(self, item: Outgoing) -> str | None:
         entry = {
@@ -84,6 +87,7 @@ class StepFunctionsSink(_Target):
     """A state machine: an execution named by the item's id, its input the item. For 90 days a standard one starts no second of that name."""
 
     kind = "stepfunctions"
+    calls = ("stepfunctions:StartExecution",)
 
     async def _put(self, item: Outgoing) -> str | None:
         try:

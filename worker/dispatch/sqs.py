@@ -30,6 +30,7 @@ class SqsSink:
     """An SQS queue; one whose name ends in .fifo gets a deduplication id and a group."""
 
     kind = "sqs"
+    calls = ("sqs:SendMessageBatch",)
 
     def __init__(self, client: Any, lane: Lane, url: str) -> None:
         self.key = url

@@ -38,4 +38,4 @@ def _applies(finding: Finding, _: Settings) -> bool:
     return finding.record.account is not None
 
 
-ACCOUNT_FACT = FactKind("account", FactSource.LIVE, _applies, _learn)
+ACCOUNT_FACT = FactKind("account", FactSource.LIVE, _applies, _learn, ("sts:GetCallerIdentity", "iam:ListAccountAliases"))

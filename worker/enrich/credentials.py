@@ -81,4 +81,6 @@ def _applies(finding: Finding, _: Settings) -> bool:
     return finding.actor.type in ("IAMUser", "Root") or finding.subject.type in ("user", "access-key", "root")
 
 
-CREDENTIAL_REPORT = FactKind("credential_report", FactSource.REPORT, _applies, _learn)
+CREDENTIAL_REPORT = FactKind(
+    "credential_report", FactSource.REPORT, _applies, _learn, ("iam:GetCredentialReport", "iam:GenerateCredentialReport")
+)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.enrich.fact import Answer, Call, Case, FactKind
-from worker.enrich.instances import is_profile, no_regions, regions_of
+from worker.enrich.instances import REGIONS_CALLS, is_profile, no_regions, regions_of
 from worker.enrich.launchers import (
     BATCH,
     CONFIGURATION,
@@ -42,6 +42,15 @@ from worker.enrich.launchers import (
 )
 from worker.enrich.profile import about_profile, profile_of
 from worker.model import Fact, FactSource
+
+FACT_CALLS = (
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeLaunchConfigurations",
+    "ec2:DescribeLaunchTemplateVersions",
+    "batch:DescribeComputeEnvironments",
+    "elasticbeanstalk:DescribeEnvironments",
+    "elasticbeanstalk:DescribeConfigurationSettings",
+)
 
 DEPENDENTS_SECONDS = 60.0
 MOST_LISTED = 100
@@ -237,4 +246,4 @@ def _reason(unknown: Mapping[str, str]) -> str | None:
     return "; ".join([*said, *([more] if more else [])]) or None
 
 
-DEPENDENTS = FactKind("dependents", FactSource.LIVE, about_profile, _learn)
+DEPENDENTS = FactKind("dependents", FactSource.LIVE, about_profile, _learn, (*FACT_CALLS, *REGIONS_CALLS))

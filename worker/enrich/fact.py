@@ -97,12 +97,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class FactKind:
-    """One kind of fact. `source` is what an unanswered fact is said to have been asked of."""
+    """One kind of fact. `source` is what an unanswered fact is said to have been asked of, `calls` what it may ask of AWS."""
 
     name: str
     source: FactSource
     applies: Callable[[Finding, Settings], bool]
     learn: Callable[[Case], Awaitable[Fact]]
+    calls: tuple[str, ...] = ()
 
     def known(self, value: Any, at: datetime, *, source: FactSource | None = None, reason: str | None = None) -> Fact:
         """The answer. With a reason it is known in part, and the reason says what is missing and why."""

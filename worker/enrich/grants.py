@@ -19,6 +19,20 @@ from worker.enrich.fact import Answer, Call, Case
 from worker.enrich.policy import ADMINISTRATOR_ACCESS, Own, Policy
 from worker.glob import Glob
 
+ANY_CALLS = ("iam:GetAccountAuthorizationDetails", "iam:GetPolicy", "iam:GetPolicyVersion")
+ROLE_CALLS = (*ANY_CALLS, "iam:GetRole", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:GetRolePolicy")
+USER_CALLS = (
+    *ANY_CALLS,
+    "iam:GetUser",
+    "iam:ListAttachedUserPolicies",
+    "iam:ListUserPolicies",
+    "iam:GetUserPolicy",
+    "iam:ListGroupsForUser",
+    "iam:ListAttachedGroupPolicies",
+    "iam:ListGroupPolicies",
+    "iam:GetGroupPolicy",
+)
+
 LIFETIME_SECONDS = 180.0
 IDENTITY_SECONDS = 30.0
 """Of the questions that the facts `user` and `role` ask too."""

@@ -17,6 +17,8 @@ from worker.enrich.instance_events import profile_named
 from worker.enrich.profile import about_profile, profile_of
 from worker.model import Fact, FactSource
 
+REGIONS_CALLS = ("ec2:DescribeRegions",)
+"""Of whoever asks for `regions_of`."""
 INSTANCES_SECONDS = 30.0
 REGIONS_SECONDS = 3600.0
 MOST_LISTED = 100
@@ -118,4 +120,4 @@ def _instance(instance: Mapping[str, Any], region: str) -> dict[str, Any]:
     }
 
 
-INSTANCES = FactKind("instances", FactSource.LIVE, about_profile, _learn)
+INSTANCES = FactKind("instances", FactSource.LIVE, about_profile, _learn, ("ec2:DescribeInstances", *REGIONS_CALLS))

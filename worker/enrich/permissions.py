@@ -8,7 +8,7 @@ its policies and AWS alone can use it.
 from __future__ import annotations
 
 from worker.enrich.fact import Case, FactKind, missing
-from worker.enrich.grants import Grants, Principal, grants_of
+from worker.enrich.grants import ROLE_CALLS, USER_CALLS, Grants, Principal, grants_of
 from worker.enrich.policy import judge
 from worker.enrich.role import SERVICE_LINKED, acting_role
 from worker.enrich.user import acting_user, by_a_user, to_a_user, user_in_question
@@ -70,5 +70,5 @@ async def _learn_subject(case: Case) -> Fact:
     return await _learn(SUBJECT_PERMISSIONS, case, _subject(case.finding))
 
 
-PERMISSIONS = FactKind("permissions", FactSource.LIVE, _by_user_or_role, _learn_actor)
-SUBJECT_PERMISSIONS = FactKind("subject_permissions", FactSource.LIVE, to_a_user, _learn_subject)
+PERMISSIONS = FactKind("permissions", FactSource.LIVE, _by_user_or_role, _learn_actor, (*USER_CALLS, *ROLE_CALLS))
+SUBJECT_PERMISSIONS = FactKind("subject_permissions", FactSource.LIVE, to_a_user, _learn_subject, USER_CALLS)

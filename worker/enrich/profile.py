@@ -264,4 +264,4 @@ def about_profile(finding: Finding, _: Settings) -> bool:
 
 
 PROFILE = FactKind("profile", FactSource.MEMORY, about_profile, _remembered)
-PROFILE_LIVE = FactKind("profile_live", FactSource.LIVE, about_profile, _live)
+PROFILE_LIVE = FactKind("profile_live", FactSource.LIVE, about_profile, _live, ("iam:GetInstanceProfile",))

@@ -88,4 +88,4 @@ def _applies(finding: Finding, _: Settings) -> bool:
     return finding.actor.type == "AssumedRole"
 
 
-ROLE = FactKind("role", FactSource.LIVE, _applies, _learn)
+ROLE = FactKind("role", FactSource.LIVE, _applies, _learn, ("iam:GetRole",))

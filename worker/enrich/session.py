@@ -24,7 +24,7 @@ import orjson
 
 from worker.enrich.fact import ACCOUNT, Answer, Call, Case, FactKind, missing, stamp
 from worker.enrich.identity import identify, moment
-from worker.enrich.instances import regions_of
+from worker.enrich.instances import REGIONS_CALLS, regions_of
 from worker.enrich.role import SERVICE_LINKED
 from worker.model import Actor, Fact, FactSource, Finding, Origin, Record
 from worker.settings import Settings
@@ -214,4 +214,4 @@ def _applies(finding: Finding, _: Settings) -> bool:
     return finding.actor.type == "AssumedRole" and not SERVICE_LINKED.fits(finding.actor.issuer_arn)
 
 
-SESSION = FactKind("session", FactSource.LIVE, _applies, _learn)
+SESSION = FactKind("session", FactSource.LIVE, _applies, _learn, ("cloudtrail:LookupEvents", *REGIONS_CALLS))

@@ -34,6 +34,17 @@ from worker.state.store import Claim, Store, StoreError
 
 T = TypeVar("T")
 
+SCOPE_CALLS = ("organizations:ListAccounts",)
+"""In our own account; the others are asked in every one."""
+LOOK_CALLS = (
+    "iam:ListInstanceProfiles",
+    "iam:ListInstanceProfileTags",
+    "ec2:DescribeRegions",
+    "ec2:DescribeInstances",
+    "ec2:DescribeIamInstanceProfileAssociations",
+)
+AWS_CALLS = (*SCOPE_CALLS, *LOOK_CALLS)
+
 LISTING_SECONDS = 60.0
 """What takes longer is given up, because it would show several times at once (`sequence.SETTLED_AFTER`)."""
 LEASE = timedelta(minutes=15)

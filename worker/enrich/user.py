@@ -17,6 +17,8 @@ from worker.enrich.fact import ACCOUNT, IAM_NAME, Answer, Call, Case, FactKind, 
 from worker.model import Fact, FactSource, Finding
 from worker.settings import Settings
 
+FACT_CALLS = ("iam:GetUser", "iam:GetLoginProfile", "iam:ListMFADevices", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed")
+
 LIFETIME_SECONDS = 30.0
 
 Named = tuple[str, str]
@@ -159,5 +161,5 @@ async def _learn_subject(case: Case) -> Fact:
     return await _learn(SUBJECT_USER, case, user_in_question(case.finding))
 
 
-USER = FactKind("user", FactSource.LIVE, by_a_user, _learn_actor)
-SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, to_a_user, _learn_subject)
+USER = FactKind("user", FactSource.LIVE, by_a_user, _learn_actor, FACT_CALLS)
+SUBJECT_USER = FactKind("subject_user", FactSource.LIVE, to_a_user, _learn_subject, FACT_CALLS)

@@ -26,6 +26,9 @@ from worker.budget import Budget
 from worker.lane import Lane
 from worker.model import LogObject, Notice
 
+FETCH_CALLS = ("s3:GetObject",)
+AWS_CALLS = (*FETCH_CALLS, "s3:ListObjectsV2")
+
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
 """Also the old buckets' names of us-east-1. It becomes a part of a path, and a message must not choose another's.
 

@@ -21,6 +21,10 @@ from worker.lane import Lane
 from worker.model import Message
 from worker.observe.metrics import Metrics
 
+QUEUE_CALLS = ("sqs:ReceiveMessage", "sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch", "sqs:GetQueueAttributes")
+DEAD_LETTER_CALLS = ("sqs:GetQueueUrl", "sqs:GetQueueAttributes")
+AWS_CALLS = (*QUEUE_CALLS, *DEAD_LETTER_CALLS)
+
 BATCH = 10
 LONG_POLL_SECONDS = 20
 ANSWER_SECONDS = 30.0

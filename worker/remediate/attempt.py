@@ -23,6 +23,8 @@ from worker.remediate.steps import Clients, Plan, Refusal, Step, take
 from worker.remediate.tasks import TaskMessage
 from worker.state.store import Claim, Store
 
+AWS_CALLS = ("sts:GetCallerIdentity",)
+
 LEASE = timedelta(minutes=5)
 """Renewed before every call, and longer than a call with all its retries (4 times 35 s), so no two workers are ever both at work."""
 SETTLING_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)

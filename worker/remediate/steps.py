@@ -119,6 +119,17 @@ class Wanted(Protocol):
     def created_at(self) -> datetime: ...
 
 
+@dataclass(frozen=True, slots=True)
+class ActionCalls:
+    """What an action and its undo call of AWS, in the spelling of `worker/authorization.py`: what they read, what they change, and which
+    of their calls no other could undo.
+    """
+
+    reads: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+    destroys: tuple[str, ...] = ()
+
+
 class Action(Protocol):
     """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target, `undoing` says how it is undone."""
 
@@ -130,6 +141,8 @@ class Action(Protocol):
     def params(self) -> Mapping[str, Any]: ...
     @property
     def undoing(self) -> str: ...
+    @property
+    def calls(self) -> ActionCalls: ...
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """What is to be done, read from live state; changes nothing. Raises what the clients raise."""

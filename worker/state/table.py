@@ -19,6 +19,17 @@ from worker.state.store import StoreError
 
 Item = dict[str, Any]
 
+AWS_CALLS = (
+    "dynamodb:BatchGetItem",
+    "dynamodb:BatchWriteItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:Scan",
+    "dynamodb:TransactWriteItems",
+    "dynamodb:UpdateItem",
+)
+
 BATCH_WRITE = 25
 BATCH_GET = 100
 """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html"""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.keys import USER_NAME, deactivation, keys_of, owner_arn, reactivations, stops
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,10 @@ class DeactivateAccessKey:
     name: ClassVar[str] = "deactivate-access-key"
     target_type: ClassVar[str] = "access-key"
     undoing: ClassVar[str] = "undo makes the key active again, unless it was deleted meanwhile"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:ListAccessKeys"),
+        changes=("iam:UpdateAccessKey",),
+    )
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "required": ["user"],

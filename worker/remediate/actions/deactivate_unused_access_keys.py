@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.keys import DAYS, Key, deactivation, keys_of, owner_arn, reactivations, stops
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class DeactivateUnusedAccessKeys:
     name: ClassVar[str] = "deactivate-unused-access-keys"
     target_type: ClassVar[str] = "user"
     undoing: ClassVar[str] = "undo makes those keys active again, unless one was deleted meanwhile"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
+        changes=("iam:UpdateAccessKey",),
+    )
     params: ClassVar[Mapping[str, Any]] = DAYS
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:

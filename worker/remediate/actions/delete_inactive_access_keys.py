@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from worker.remediate.keys import DAYS, keys_of, owner_arn
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class DeleteInactiveAccessKeys:
     name: ClassVar[str] = "delete-inactive-access-keys"
     target_type: ClassVar[str] = "user"
     undoing: ClassVar[str] = "nothing can undo it: a deleted key cannot come back, and its user needs a new one"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
+        destroys=("iam:DeleteAccessKey",),
+    )
     params: ClassVar[Mapping[str, Any]] = DAYS
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import keys_of, owner_arn, stops
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
 
 POLICY_NAME = "TrailmendEnforceMfa"
 
@@ -51,6 +51,10 @@ class EnforceMfa:
     name: ClassVar[str] = "enforce-mfa"
     target_type: ClassVar[str] = "user"
     undoing: ClassVar[str] = "undo deletes the policy, or writes back what stood under its name; a device that was enrolled meanwhile stays"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:GetUserPolicy"),
+        changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy"),
+    )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 NUMBERS = {"minimum_length": "MinimumPasswordLength", "reuse_prevention": "PasswordReusePrevention"}
 FLAGS = {
@@ -43,6 +43,10 @@ class EnforcePasswordPolicy:
     name: ClassVar[str] = "enforce-password-policy"
     target_type: ClassVar[str] = "account"
     undoing: ClassVar[str] = "undo writes back the policy before, or deletes it where there was none; passwords chosen meanwhile stay"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetAccountPasswordPolicy",),
+        changes=("iam:UpdateAccountPasswordPolicy", "iam:DeleteAccountPasswordPolicy"),
+    )
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "minProperties": 1,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import Key, deactivation, keys_of, owner_arn, reactivations, stops
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 POLICY_NAME = "TrailmendQuarantine"
 POLICY: Mapping[str, Any] = {
@@ -31,6 +31,10 @@ class QuarantineUser:
     target_type: ClassVar[str] = "user"
     undoing: ClassVar[str] = (
         "undo makes those keys active again that were, then deletes the policy or writes back what stood under its name"
+    )
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:GetUserPolicy", "iam:ListAccessKeys"),
+        changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy", "iam:UpdateAccessKey"),
     )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 

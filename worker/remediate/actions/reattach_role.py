@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 ROLE_NAME = r"^[A-Za-z0-9_+=,.@-]{1,64}(?![\s\S])"
 """`(?![\\s\\S])` is the end of the string: `$` would let a line feed through."""
@@ -26,6 +26,10 @@ class ReattachRole:
     name: ClassVar[str] = "reattach-role"
     target_type: ClassVar[str] = "instance-profile"
     undoing: ClassVar[str] = "undo takes the role out again: instances that use the profile lose its credentials"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetInstanceProfile", "iam:GetRole"),
+        changes=("iam:AddRoleToInstanceProfile", "iam:RemoveRoleFromInstanceProfile"),
+    )
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "required": ["role"],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.keys import owner_arn
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class RequirePasswordReset:
     name: ClassVar[str] = "require-password-reset"
     target_type: ClassVar[str] = "user"
     undoing: ClassVar[str] = "undo lifts the mark, as long as no new password was chosen; an old password does not come back"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetUser", "iam:GetLoginProfile"),
+        changes=("iam:UpdateLoginProfile",),
+    )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.actions.reattach_role import ROLE_NAME, add_role, profile_state, remove_role, usable_role
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 MAX_FILTER_VALUES = 200
 """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html"""
@@ -53,6 +53,18 @@ class RestoreInstanceProfile:
     target_type: ClassVar[str] = "instance-profile"
     undoing: ClassVar[str] = (
         "undo takes the profile off those instances, takes the role out and deletes it; the profile that was lost cannot be had again"
+    )
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetInstanceProfile", "iam:GetRole", "ec2:DescribeInstances", "ec2:DescribeIamInstanceProfileAssociations"),
+        changes=(
+            "iam:CreateInstanceProfile",
+            "iam:AddRoleToInstanceProfile",
+            "iam:RemoveRoleFromInstanceProfile",
+            "iam:DeleteInstanceProfile",
+            "ec2:AssociateIamInstanceProfile",
+            "ec2:DisassociateIamInstanceProfile",
+            "ec2:ReplaceIamInstanceProfileAssociation",
+        ),
     )
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",

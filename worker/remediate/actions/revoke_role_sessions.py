@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
-from worker.remediate.steps import Clients, Done, Plan, Refusal, Wanted, found
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
 
 POLICY_NAME = "TrailmendRevokeOlderSessions"
 """The console's is AWSRevokeOlderSessions: a revocation made there is left as it is."""
@@ -29,6 +29,10 @@ class RevokeRoleSessions:
     name: ClassVar[str] = "revoke-role-sessions"
     target_type: ClassVar[str] = "role"
     undoing: ClassVar[str] = "undo deletes the policy, or writes back the earlier revocation: sessions that are still running work again"
+    calls: ClassVar[ActionCalls] = ActionCalls(
+        reads=("iam:GetRole", "iam:GetRolePolicy"),
+        changes=("iam:PutRolePolicy", "iam:DeleteRolePolicy"),
+    )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
