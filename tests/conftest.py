@@ -1,20 +1,36 @@
-"""Parts every test may use: an embedded AWS on loopback, started once a session on a free port and emptied before each test that asks."""
+"""Parts every test may use: an embedded AWS on loopback, started once a session on a free port and emptied before each test that asks.
+
+Tests run in several processes at once (`make test`), each a session with servers of its own: a test may be neighbour to any other.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import botocore.loaders
+import botocore.session
 import pytest
 
+from tests.virtual_time import VirtualTimeLoop
+
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop of a test: asyncio's own, or one of virtual time where the test is marked so."""
+    return {"loop": VirtualTimeLoop if item.get_closest_marker("virtual_time") else asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +41,26 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _service_models() -> Iterator[None]:
+    """One reader of botocore's service models for all sessions: each would otherwise read them anew, EC2's alone longer than most tests take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
+        yield
+
+
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on at this moment.
+
+    It lies below those that Linux gives to outgoing connections, and each process of a test run has a thousand of its own, so that nobody
+    takes it before whom it is meant for.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = 10_000 + process % 20 * 1_000 + secrets.randbelow(1_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")

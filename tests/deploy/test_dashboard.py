@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import pytest
 from prometheus_client import start_http_server
 
+from tests.conftest import free_port
 from tests.fakes import metrics
 from worker.detect.document import RuleFault
 from worker.model import (
@@ -161,13 +161,6 @@ def prometheus(metrics_port: int, folder: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(timeout=10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(address: str, query: str, *, idle: bool = False) -> bool:

@@ -50,7 +50,7 @@ def test_nothing_is_lost_when_one_process_is_killed(estate: Estate, port: int) -
         until(lambda: len(estate.found()) >= 2)
         first, second = children(process.pid)
         os.kill(first, signal.SIGKILL)
-        until(lambda: estate.depth("main") == 0, 120)  # what it had claimed is free after its lease of 20 s
+        until(lambda: estate.depth("main") == 0)  # what it had claimed is free after its lease of 20 s
         until(lambda: metric(port, "trailmend_processes") == 2)
         told = Counter(estate.found())
         assert set(told) == set(NAMES)

@@ -45,11 +45,11 @@ def fleet(estate) -> str:
 def through(estate, mode: str) -> None:
     """Lets the worker and then the executor work until both queues are empty."""
     worker = estate.process("run")
-    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0, 60)
+    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
     executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE=mode)
-    until(lambda: estate.depth(estate.tasks) == 0, 60)
+    until(lambda: estate.depth(estate.tasks) == 0)
     executor.send_signal(signal.SIGTERM)
     assert executor.wait(30) == 0
 
