@@ -26,6 +26,8 @@ import pytest
 from tests.virtual_time import VirtualTimeLoop
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+PATIENCE_SECONDS = 180.0
+"""How long is waited for what must come. Nothing is told by it: only a test that fails takes so long, and no busy machine should make one fail."""
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -73,7 +75,7 @@ def embedded_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "worker.local.embedded", str(port)], stdout=stream, stderr=subprocess.STDOUT, env=dict(os.environ)
         )
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             urllib.request.urlopen(f"{url}/_ministack/health", timeout=2).close()
@@ -85,13 +87,13 @@ def embedded_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.05)
     yield url
     process.terminate()
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture
 def embedded_aws(embedded_process: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty embedded AWS; the environment points every AWS client at it, in account 000000000000 and region us-east-1."""
-    urllib.request.urlopen(urllib.request.Request(f"{embedded_process}/_ministack/reset", method="POST"), timeout=30).close()
+    urllib.request.urlopen(urllib.request.Request(f"{embedded_process}/_ministack/reset", method="POST"), timeout=PATIENCE_SECONDS).close()
     for name in [name for name in os.environ if name.startswith(("AWS_", "TRAILMEND_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", embedded_process)

@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from structlog.testing import LogCapture
 
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_SECONDS, free_port
 from worker import supervisor as supervisor_module
 from worker.settings import Settings
 from worker.supervisor import Supervisor
@@ -56,10 +56,6 @@ async def main(number, socket, mode):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-PATIENCE_SECONDS = 60.0
-"""How long is waited for what must come, and a grace that no child uses up on a busy machine."""
 
 
 class House:

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from benchmarks.fleet import Fleet
 from benchmarks.results import record
 from benchmarks.stub import Ledger
+from tests.conftest import PATIENCE_SECONDS
 
 SHARE = 0.05
 
@@ -86,7 +87,7 @@ async def test_an_idle_receive_is_answered_when_a_message_comes(fleet):
             await asyncio.sleep(0.01)
         assert not receiving.done()
         await asyncio.to_thread(fleet.offer, "q", given)
-        assert len(await asyncio.wait_for(receiving, 5)) == 1
+        assert len(await asyncio.wait_for(receiving, PATIENCE_SECONDS)) == 1
 
 
 async def test_an_idle_receive_is_answered_when_the_pace_has_a_message(fleet):

@@ -23,7 +23,7 @@ import orjson
 import pytest
 import structlog
 
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_SECONDS, free_port
 from worker.app import World, run_worker
 from worker.settings import Settings
 
@@ -181,10 +181,6 @@ class Estate:
             finally:
                 stop.set()
                 await running
-
-
-PATIENCE_SECONDS = 180.0
-"""How long is waited for what must come. Nothing is told by it: only a test that fails takes so long, and no busy machine should make one fail."""
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import orjson
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.conftest import ACCOUNT, deletion, log_file, log_key, until, until_true
 
 GOOD = [deletion(f"good-{number}") for number in range(8)]
@@ -82,13 +83,13 @@ def test_sigterm_in_the_middle_loses_nothing_and_doubles_nothing(estate):
     first = estate.process()
     until(lambda: len(estate.findings()) >= 30)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 0
+    assert first.wait(PATIENCE_SECONDS) == 0
     between = len(estate.findings())
     assert 30 <= between < 200
     second = estate.process()
     until(lambda: len(estate.found()) >= 200 and estate.depth(estate.queue) == 0)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(PATIENCE_SECONDS) == 0
     assert estate.found() == names
     assert len(estate.found_together()) == 1  # two hundred deletions by one principal within a second
     assert estate.depth(estate.dead) == 0
@@ -108,11 +109,11 @@ def test_kill_9_in_the_middle_loses_nothing(estate):
     first = estate.process(**short)
     until(lambda: len(estate.findings()) >= 10)
     first.kill()
-    first.wait(10)
+    first.wait(PATIENCE_SECONDS)
     second = estate.process(**short)
     until(lambda: set(estate.found()) == set(names) and estate.depth(estate.queue) == 0)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(PATIENCE_SECONDS) == 0
     assert estate.depth(estate.dead) == 0
     assert set(task_ids(estate).values()) <= {1, 2}
 
