@@ -22,12 +22,17 @@ from pathlib import Path
 import botocore.loaders
 import botocore.session
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.virtual_time import VirtualTimeLoop
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 PATIENCE_SECONDS = 180.0
 """How long is waited for what must come. Nothing is told by it: only a test that fails takes so long, and no busy machine should make one fail."""
+
+# How long an example takes says nothing on a machine that is busy with others.
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -341,7 +341,7 @@ async def test_whatever_loading_raises_the_rules_stay(folder):
     assert "ZeroDivisionError: of ours" in house.told("rule_fault")[0]["detail"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["good", "other", "broken", "half", "gone", "link"]), min_size=1, max_size=6))
 def test_after_any_changes_the_rules_are_the_last_good_set_that_stayed(tmp_path_factory, changes):
     """Whatever happens to a folder: what lay there unchanged for two looks is in force if it loads, and else what was in force before."""
