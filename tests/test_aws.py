@@ -14,6 +14,8 @@ from worker import aws
 from worker.aws import AccountClosedError, Accounts, explain
 from worker.settings import Settings
 
+pytestmark = pytest.mark.virtual_time
+
 OWN = "000000000000"
 
 

@@ -31,6 +31,7 @@ from worker.state.sqlite import SqliteStore
 from worker.state.store import Claim, StoreError
 
 ACCOUNT = "111122223333"
+RULES = load([])
 
 
 def deletion(name: str) -> dict[str, object]:
@@ -103,7 +104,7 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     store = await SqliteStore.open(":memory:")
-    yield House(store, load([]))
+    yield House(store, RULES)
     await store.close()
 
 
@@ -286,7 +287,7 @@ async def test_where_neither_sink_nor_outbox_takes_it_the_message_is_left_and_no
 async def test_anothers_claim_leaves_the_message_until_its_lease_has_ended(house):
     """A finding in another worker's hands is not told here, and its message comes back: soon, should it be told by then, and after the lease, should it not."""
     house.put("a", "one")
-    (finding,) = load([]).match(Record(deletion("one"), Origin(path="a"))).findings
+    (finding,) = RULES.match(Record(deletion("one"), Origin(path="a"))).findings
     assert await house.parts.store.claim(finding.id, "other", NOON, timedelta(seconds=30)) is Claim.WON
     verdicts = [await house.pipeline(message("a", receives=receives)) for receives in (1, 2, 3, 4)]
     assert [(verdict.delete, verdict.reason) for verdict in verdicts] == [(False, "busy")] * 4

@@ -11,6 +11,7 @@ import sys
 import boto3
 import pytest
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.conftest import deletion, log_file, until
 
 TRUST = json.dumps(
@@ -48,13 +49,13 @@ def fleet(estate) -> str:
 def through(estate, mode: str) -> None:
     """Lets the worker and then the executor work until both queues are empty."""
     worker = estate.process("run")
-    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0, 60)
+    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(PATIENCE_SECONDS) == 0
     executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE=mode)
-    until(lambda: estate.depth(estate.tasks) == 0, 60)
+    until(lambda: estate.depth(estate.tasks) == 0)
     executor.send_signal(signal.SIGTERM)
-    assert executor.wait(30) == 0
+    assert executor.wait(PATIENCE_SECONDS) == 0
 
 
 def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fleet):
