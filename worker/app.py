@@ -37,7 +37,9 @@ from worker.lane import Lane
 from worker.model import Level, Message, Verdict
 from worker.observe.http import serving
 from worker.observe.metrics import Metrics
+from worker.own_records import OwnRecords
 from worker.pipeline import Parts, Pipeline
+from worker.remediate import calls
 from worker.rules_in_force import RulesInForce
 from worker.service import Service
 from worker.settings import Settings, SettingsError
@@ -107,6 +109,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
         def sinks_of(level: Level) -> list[Sink]:
             return [sink for address, sink in finding_sinks if settings.routes.leads(level, address)]
 
+        own = OwnRecords(store, metrics, world.clock, world.owner)
         parts = Parts(
             rules=lambda: rules.book,
             correlator=Correlator(store, world.clock, metrics, timedelta(seconds=settings.lateness_seconds)),
@@ -115,6 +118,8 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             investigate=investigator.investigate,
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
+            own_interest=calls.INTEREST,
+            own_records=own.among,
             store=store,
             outbox=outbox,
             finding_sinks=sinks_of,
@@ -129,7 +134,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
         )
         queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)
-        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [rules.watch, outbox.watch]
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = [rules.watch, outbox.watch, own.watch]
         beside += [partial(rules.reload_when, world.hangup), partial(_close_due, pipeline, metrics)]
         if settings.snapshot_seconds:
             beside.append(Snapshots(accounts, store, settings, metrics, world.clock, world.owner).watch)
@@ -143,8 +148,9 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
 
     url = _required(settings.task_queue_url, "TASK_QUEUE_URL", "remediate")
     metrics = _metrics(world)
-    async with _opened(settings, world) as (accounts, store):
-        executor = Executor(store, accounts, settings, metrics, world.clock, world.owner)
+    mending = Accounts(session(world.environment), settings, mending=True)
+    async with _opened(settings, world) as (accounts, store), mending:
+        executor = Executor(store, mending, settings, metrics, world.clock, world.owner)
         queue = await _queue(url, "tasks", accounts, settings, world, metrics)
         metrics.life("remediation_mode", mode=settings.remediation_mode.value)
         await _serve(queue, executor.handle, settings, world, metrics, store, stop)

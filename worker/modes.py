@@ -1,4 +1,4 @@
-"""What the executor does with a task."""
+"""What the executor does with a task, and how its journal's export is kept."""
 
 from __future__ import annotations
 
@@ -11,3 +11,14 @@ class Mode(StrEnum):
     OFF = "off"
     SHADOW = "shadow"
     AUTO = "auto"
+
+
+class Lock(StrEnum):
+    """How S3 keeps what is exported: from everybody, from everybody without a permission of its own, or as the bucket does by itself.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
+    """
+
+    COMPLIANCE = "compliance"
+    GOVERNANCE = "governance"
+    NONE = "none"

@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TextIO
 
 from rich.console import Console
@@ -65,10 +65,12 @@ class Desk:
         """Undo a task once its plan was shown and agreed to, now or beforehand. Raises `AskedWronglyError` and `NotDoneError`."""
         if not agreed and not self.stdin.isatty():
             raise AskedWronglyError("there is no terminal to be asked at: give --yes to agree to the undo beforehand")
-        async with self._opened() as (accounts, store):
+        mending = Accounts(session(self.environment), self.settings, mending=True)
+        async with self._opened() as (_, store), mending as accounts:
             history = await self._one(store, begins)
             owner = f"{socket.gethostname()}:{os.getpid()}"
-            means = Means(store, accounts, self.settings.remediation_mode, self.clock, owner)
+            confirming = timedelta(seconds=self.settings.confirm_seconds)
+            means = Means(store, accounts, self.settings.remediation_mode, self.clock, owner, confirming=confirming)
             try:
                 ending = await self._undone(history, means, agreed=agreed)
             except FAILURES as error:

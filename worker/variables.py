@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker import addresses
-from worker.modes import Mode
+from worker.modes import Lock, Mode
 
 SHORTEST_PERIOD_SECONDS, LONGEST_PERIOD_SECONDS = 60.0, 604_800.0
 """Of snapshots: an account is not asked for all that it has more often than each minute."""
@@ -79,6 +79,14 @@ def mode(text: str) -> Mode:
         return Mode(text.lower())
     except ValueError:
         raise ValueError(f"'{text}' is none of {', '.join(Mode)}") from None
+
+
+def lock(text: str) -> Lock:
+    """One of the locks."""
+    try:
+        return Lock(text.lower())
+    except ValueError:
+        raise ValueError(f"'{text}' is none of {', '.join(Lock)}") from None
 
 
 def secrets(text: str) -> tuple[bytes, ...]:

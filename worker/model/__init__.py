@@ -40,6 +40,13 @@ from worker.model.message import (
     Origin,
     Verdict,
 )
+from worker.model.own_call import (
+    MARK,
+    Expectation,
+    Intention,
+    call_key,
+    is_marked,
+)
 from worker.model.record import (
     Interest,
     Record,
@@ -59,6 +66,7 @@ __all__ = [
     "CIRCUMSTANCES",
     "CONDITIONS",
     "DRY_RUN",
+    "MARK",
     "NAMESPACE",
     "WORSE",
     "Actor",
@@ -67,11 +75,13 @@ __all__ = [
     "Closing",
     "Delivery",
     "EnrichedFinding",
+    "Expectation",
     "Fact",
     "FactSource",
     "FactStatus",
     "Fault",
     "Finding",
+    "Intention",
     "Interest",
     "JournalEntry",
     "Level",
@@ -90,6 +100,8 @@ __all__ = [
     "Task",
     "Verdict",
     "Withheld",
+    "call_key",
     "is_dry_run",
+    "is_marked",
     "stable_id",
 ]

@@ -13,7 +13,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from worker.aws import Accounts
@@ -55,7 +55,8 @@ class Executor:
         owner: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._means = Means(store, accounts, settings.remediation_mode, clock, owner, sleep)
+        confirming = timedelta(seconds=settings.confirm_seconds)
+        self._means = Means(store, accounts, settings.remediation_mode, clock, owner, sleep, confirming)
         self._limits = Limits.of(settings)
         self._metrics = metrics
         self._reader = TaskReader(ACTIONS)
