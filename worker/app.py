@@ -144,6 +144,8 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
 async def run_executor(settings: Settings, world: World, stop: asyncio.Event) -> None:
     """`trailmend remediate`, until `stop` is set. Raises `SettingsError`, `StoreError` and `ListenError` before it begins."""
     # Here, because a worker that watches starts a tenth sooner without the actions and the checks of their tasks.
+    from worker.remediate import export  # noqa: PLC0415
+    from worker.remediate.archive import Archive  # noqa: PLC0415
     from worker.remediate.executor import Executor  # noqa: PLC0415
 
     url = _required(settings.task_queue_url, "TASK_QUEUE_URL", "remediate")
@@ -153,7 +155,12 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
         executor = Executor(store, mending, settings, metrics, world.clock, world.owner)
         queue = await _queue(url, "tasks", accounts, settings, world, metrics)
         metrics.life("remediation_mode", mode=settings.remediation_mode.value)
-        await _serve(queue, executor.handle, settings, world, metrics, store, stop)
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        if settings.journal_export is not None:
+            archive = Archive(accounts, settings.journal_export, settings.journal_lock)
+            kept = export.Export(store, archive, timedelta(days=settings.journal_retain_days), world.clock)
+            beside.append(partial(export.watch, kept, metrics, world.owner))
+        await _serve(queue, executor.handle, settings, world, metrics, store, stop, beside)
 
 
 async def _queue(url: str, name: str, accounts: Accounts, settings: Settings, world: World, metrics: Metrics) -> Queue:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.printing import plain
-from worker.remediate.history import History
+from worker.remediate.history import History, Seen
 from worker.remediate.steps import Done, Step
 
 
@@ -33,8 +33,8 @@ def tasks_table(histories: Iterable[History]) -> Table:
     return table
 
 
-def told(history: History) -> Iterator[Text]:
-    """All that the journal tells of a task, line by line."""
+def told(history: History, seen: Seen) -> Iterator[Text]:
+    """All that the journal tells of a task, line by line, and what CloudTrail has told of its calls."""
     task, target, finding = history.task, history.task["target"], history.task["finding"]
     yield from _members(
         {
@@ -57,6 +57,8 @@ def told(history: History) -> Iterator[Text]:
         yield from _members({name: body[name] for name in ("before", "after", "request_ids") if body[name]})
     done = history.done()
     yield Text()
+    if history.request_ids:
+        yield Text.assemble("CloudTrail: ", seen.in_words)
     yield (
         Text(f"It can be undone: trailmend tasks undo {history.id}") if isinstance(done, Done) else Text.assemble("No undo: ", plain(done))
     )

@@ -126,6 +126,9 @@ class Metrics:
             "action",
             "outcome",
         )
+        self._exports = counter("journal_exports", "Looks of the journal's export at what is new: ok or failed.", "outcome")
+        self._exported = counter("journal_exported_lines", "Lines of the journal that were exported.")
+        self._unexported = gauge("journal_unexported_lines", "Lines of the journal that a failed export left, counted up to 1000; else 0.")
         self._refused = counter("tasks_refused", "Task messages that were no valid task.", "reason")
 
     # Reading.
@@ -312,6 +315,21 @@ class Metrics:
         self._confirmed.labels(action, outcome).inc()
         tell = self.log.error if outcome == "unconfirmed" else self.log.info
         tell("remediation_confirmed" if outcome != "unconfirmed" else "remediation_unconfirmed", action=action, outcome=outcome, **context)
+
+    def journal_exported(self, lines: int) -> None:
+        """Everything is exported: so many new lines now, or by another process."""
+        self._exports.labels("ok").inc()
+        self._exported.inc(lines)
+        self._unexported.set(0)
+        if lines:
+            self.log.info("journal_exported", lines=lines)
+
+    def journal_export_failed(self, left: int | None, detail: str) -> None:
+        """The journal could not be exported. `left`: what is not known to be; None leaves that as it was."""
+        self._exports.labels("failed").inc()
+        if left is not None:
+            self._unexported.set(left)
+        self.log.error("journal_export_failed", left=left, detail=detail)
 
     def task_refused(self, reason: str, **context: Any) -> None:
         self._refused.labels(reason).inc()
