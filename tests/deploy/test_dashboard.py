@@ -130,6 +130,12 @@ def everything_happens(to: Metrics) -> None:
     to.task(Task("restore-instance-profile", Target("instance-profile", "web", "123456789012"), {}, found))
     to.withheld(Withheld("restore-instance-profile", "replaced", "made again"), finding.id)
     to.remediated("restore-instance-profile", "applied")
+    to.own_record(known=True)
+    to.own_record(known=False)
+    to.remediation_confirmed("restore-instance-profile", "confirmed")
+    to.remediation_confirmed("restore-instance-profile", "unconfirmed")
+    to.journal_exported(3)
+    to.journal_export_failed(2, "AccessDenied")
     to.task_refused("not-json")
 
 

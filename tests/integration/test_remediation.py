@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import boto3
 import pytest
@@ -43,8 +45,8 @@ def fleet(estate) -> str:
 
 
 def through(estate, mode: str) -> None:
-    """Lets the worker and then the executor work until both queues are empty."""
-    worker = estate.process("run")
+    """Lets the worker and then the executor work until both queues are empty; facts that a busy machine is late with are not waited for."""
+    worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0")
     until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0, 60)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
@@ -72,3 +74,30 @@ def test_in_shadow_nothing_is_touched_and_the_plan_is_told(estate, fleet):
         iam.get_instance_profile(InstanceProfileName="web")
     told = [json.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
     assert any(one["event"] == "remediation" and one["outcome"] == "shadowed" for one in told)
+
+
+def test_what_the_executor_did_is_no_finding_and_confirmed(estate, fleet):
+    """CloudTrail's records of its calls, by the request ids that AWS answered, and of the same calls by somebody who only says to be us."""
+    through(estate, "auto")
+    with closing(sqlite3.connect(estate.folder / "state.db")) as state:
+        lines = [json.loads(line) for (line,) in state.execute("SELECT line FROM journal ORDER BY number")]
+    (applied,) = [line["body"] for line in lines if line["outcome"] == "applied"]
+    ids = applied["request_ids"]
+    assert len(ids) == len(applied["plan"]) == 3
+
+    def told(request_id: str, number: int) -> dict[str, object]:
+        named = {"eventName": "DeleteInstanceProfile", "eventID": request_id, "eventTime": f"2026-11-23T12:10:0{number}Z"}
+        return deletion(f"profile-{request_id}", **named, requestID=request_id, userAgent="aiobotocore/3 trailmend")
+
+    before = estate.found()
+    claimed = ["claimed-1", "claimed-2"]
+    estate.notify(estate.put("own", log_file(*(told(one, number) for number, one in enumerate([*ids, *claimed])))))
+    worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0")
+    until(lambda: estate.depth(estate.queue) == 0 and len(estate.found()) >= len(before) + len(claimed), 60)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert sorted(set(estate.found()) - set(before)) == [f"profile-{one}" for one in claimed]
+    log = [json.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
+    confirmed = [(one["request_id"], one["action"]) for one in log if one["event"] == "remediation_confirmed"]
+    assert sorted(confirmed) == sorted((one, "restore-instance-profile") for one in ids)
+    assert sorted(one["request_id"] for one in log if one["event"] == "own_record_unknown") == claimed
