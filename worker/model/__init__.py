@@ -46,6 +46,7 @@ from worker.model.own_call import (
     Intention,
     call_key,
     is_marked,
+    marks_of,
 )
 from worker.model.record import (
     Interest,
@@ -103,5 +104,6 @@ __all__ = [
     "call_key",
     "is_dry_run",
     "is_marked",
+    "marks_of",
     "stable_id",
 ]

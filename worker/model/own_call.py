@@ -106,11 +106,20 @@ def is_marked(record: Record) -> bool:
     """
     if record.event.get("readOnly") is True or record.event.get("eventCategory") == "Data":
         return False
+    return bool(marks_of(record))
+
+
+def marks_of(record: Record) -> tuple[str, ...]:
+    """Those of `user_agent`, `session_name` and `source_identity` by which a record says so."""
+    marks = []
     agent: Any = record.event.get("userAgent")
     if isinstance(agent, str) and MARK in agent:
-        return True
+        marks.append("user_agent")
     identity: Any = record.event.get("userIdentity")
-    if not isinstance(identity, dict) or identity.get("type") != "AssumedRole":
-        return False
-    arn = identity.get("arn")
-    return (isinstance(arn, str) and arn.endswith(f"/{MARK}")) or record.get("userIdentity", "sessionContext", "sourceIdentity") == MARK
+    if isinstance(identity, dict) and identity.get("type") == "AssumedRole":
+        arn = identity.get("arn")
+        if isinstance(arn, str) and arn.endswith(f"/{MARK}"):
+            marks.append("session_name")
+        if record.get("userIdentity", "sessionContext", "sourceIdentity") == MARK:
+            marks.append("source_identity")
+    return tuple(marks)
