@@ -37,7 +37,9 @@ from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
 from worker.model import EnrichedFinding, Finding, LogObject, Notice
 from worker.observe.metrics import Metrics
+from worker.own_records import OwnRecords
 from worker.pipeline import Parts, Pipeline
+from worker.remediate import calls
 from worker.rules_in_force import RulesInForce, on_disk
 from worker.service import Service
 from worker.state.sqlite import SqliteStore
@@ -471,6 +473,8 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
             investigate=investigate,
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
+            own_interest=calls.INTEREST,
+            own_records=OwnRecords(store, house.metrics, lambda: NOON, "one").among,
             store=store,
             outbox=Outbox([sink], store, house.metrics, lambda: NOON, "one"),
             finding_sinks=lambda _: (sink,),

@@ -61,7 +61,17 @@ def _tasks(commands: Commands) -> None:
         one.add_argument("task", metavar="ID", help="a task by its id or the beginning of one")
     verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
     verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
-    verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head))
+    verify.add_argument(
+        "--exported",
+        nargs="?",
+        const="",
+        metavar="s3://BUCKET/PREFIX",
+        help="hold it against what was exported there, or as TRAILMEND_JOURNAL_EXPORT says",
+    )
+    verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head, options.exported))
+    export = tasks.add_parser("export-journal", help="write what is new of the journal to a bucket, locked; `remediate` does so by itself")
+    export.add_argument("place", nargs="?", metavar="s3://BUCKET/PREFIX", help="instead of what TRAILMEND_JOURNAL_EXPORT says")
+    export.set_defaults(command="tasks", work=lambda desk, options: desk.export(options.place))
 
 
 def _policy(commands: Commands) -> None:

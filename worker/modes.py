@@ -61,3 +61,14 @@ def strangers(scopes: Iterable[Scope], known: Iterable[str]) -> list[str]:
     """The actions that scopes name and nobody knows, each once, in order."""
     names = {ANY, *known}
     return list(dict.fromkeys(scope.action for scope in scopes if scope.action not in names))
+
+
+class Lock(StrEnum):
+    """How S3 keeps what is exported: from everybody, from everybody without a permission of its own, or as the bucket does by itself.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
+    """
+
+    COMPLIANCE = "compliance"
+    GOVERNANCE = "governance"
+    NONE = "none"

@@ -10,17 +10,20 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 from rich.console import Console
 
+from worker import addresses
 from worker.aws import Accounts, session
 from worker.deciding import AskedWronglyError, Ballot, NotDoneError
 from worker.model import Answer
+from worker.remediate import export
+from worker.remediate.archive import Archive
 from worker.remediate.attempt import FAILURES, Means, reason
 from worker.remediate.guards import Limits
-from worker.remediate.history import History, audit, histories
+from worker.remediate.history import History, audit, histories, seen
 from worker.remediate.scopes import check_scopes
 from worker.remediate.steps import Plan, Refusal
 from worker.remediate.undo import Ending, Undo
@@ -65,8 +68,9 @@ class Desk:
         """One task. Raises `AskedWronglyError`."""
         async with self._opened() as (_, store):
             history = await self._one(store, begins)
+            known = await seen(history.request_ids, store)
             approval = await store.approval(history.id)
-        for line in told(history):
+        for line in told(history, known):
             self.people.print(line, soft_wrap=True)
         for line in () if approval is None else asked(approval, self.clock()):
             self.people.print(line, soft_wrap=True)
@@ -83,7 +87,8 @@ class Desk:
         """Undo a task once its plan was shown and agreed to, now or beforehand. Raises `AskedWronglyError` and `NotDoneError`."""
         if not agreed and not self.stdin.isatty():
             raise AskedWronglyError("there is no terminal to be asked at: give --yes to agree to the undo beforehand")
-        async with self._opened() as (accounts, store):
+        mending = Accounts(session(self.environment), self.settings, mending=True)
+        async with self._opened() as (_, store), mending as accounts:
             history = await self._one(store, begins)
             try:
                 ending = await self._undone(history, self._means(store, accounts), agreed=agreed)
@@ -93,13 +98,49 @@ class Desk:
             raise NotDoneError(f"not undone: {ending.reason}")
         self.people.print("undone")
 
-    async def verify(self, known: str | None) -> None:
-        """The whole journal. Raises `NotDoneError` where it is not as it was written, or holds no line with the hash `known`."""
-        async with self._opened() as (_, store):
+    async def verify(self, known: str | None, exported: str | None = None) -> None:
+        """The whole journal, and where `exported` says so what was exported of it: to there, or with "" to where the settings say.
+
+        Raises `AskedWronglyError`, and `NotDoneError` where it is not as it was written or exported, or holds no line with the hash `known`.
+        """
+        async with self._opened() as (accounts, store):
             found = await audit(store.journal(), known)
+            if found.fault is not None:
+                raise NotDoneError(f"the journal is not whole: {found.fault}")
+            told = f"{found.count} lines, all as they were written; the last one's hash is {found.head or 'none'}"
+            if exported is not None:
+                told += "\n" + await self._checked(self._archive(accounts, exported), store)
+        self.people.print(told, soft_wrap=True)
+
+    async def export(self, place: str | None) -> None:
+        """Export what is new of the journal, to where the settings say unless it is said here. Raises `AskedWronglyError` and `NotDoneError`."""
+        async with self._opened() as (accounts, store):
+            archive = self._archive(accounts, place or "")
+            retain = timedelta(days=self.settings.journal_retain_days)
+            try:
+                count = await export.Export(store, archive, retain, self.clock).once()
+            except export.FAILURES as error:
+                raise NotDoneError(f"not exported: {error}") from error
+        self.people.print(f"{count} new lines exported to {archive.place}", soft_wrap=True)
+
+    async def _checked(self, archive: Archive, store: Store) -> str:
+        try:
+            first, found = await export.check(archive, store)
+        except export.FAILURES as error:
+            raise NotDoneError(f"the export cannot be trusted or read: {error}") from error
         if found.fault is not None:
-            raise NotDoneError(f"the journal is not whole: {found.fault}")
-        self.people.print(f"{found.count} lines, all as they were written; the last one's hash is {found.head or 'none'}", soft_wrap=True)
+            raise NotDoneError(f"the journal is not what was exported to {archive.place}: {found.fault}")
+        since = f"; those before line {first} are no longer there" if first > 1 else ""
+        return f"{found.agreeing} lines are as they were exported to {archive.place}{since}; {found.beyond} are not exported yet"
+
+    def _archive(self, accounts: Accounts, place: str) -> Archive:
+        try:
+            where = addresses.place(place) if place else self.settings.journal_export
+        except ValueError as error:
+            raise AskedWronglyError(str(error)) from None
+        if where is None:
+            raise AskedWronglyError("say where the export is, as s3://BUCKET/PREFIX, or set TRAILMEND_JOURNAL_EXPORT")
+        return Archive(accounts, where, self.settings.journal_lock)
 
     async def _undone(self, history: History, means: Means, *, agreed: bool) -> Ending:
         undo = await Undo.of(history, means, Limits.of(self.settings))
@@ -128,7 +169,9 @@ class Desk:
 
     def _means(self, store: Store, accounts: Accounts) -> Means:
         check_scopes(self.settings)
-        return Means(store, accounts, self.settings.modes, self.clock, f"{socket.gethostname()}:{os.getpid()}")
+        confirming = timedelta(seconds=self.settings.confirm_seconds)
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        return Means(store, accounts, self.settings.modes, self.clock, owner, confirming=confirming)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[Accounts, Store]]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from worker.model import Approval
 from worker.printing import plain
 from worker.remediate.approvals import Standing, agreeing, standing
-from worker.remediate.history import History
+from worker.remediate.history import History, Seen
 from worker.remediate.steps import Done, Step
 
 
@@ -90,8 +90,8 @@ def _left(approval: Approval, now: datetime) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def told(history: History) -> Iterator[Text]:
-    """All that the journal tells of a task, line by line."""
+def told(history: History, seen: Seen) -> Iterator[Text]:
+    """All that the journal tells of a task, line by line, and what CloudTrail has told of its calls."""
     task, target, finding = history.task, history.task["target"], history.task["finding"]
     yield from _members(
         {
@@ -118,6 +118,8 @@ def told(history: History) -> Iterator[Text]:
         yield from _members({name: body[name] for name in ("before", "after", "request_ids") if body[name]})
     done = history.done()
     yield Text()
+    if history.request_ids:
+        yield Text.assemble("CloudTrail: ", seen.in_words)
     yield (
         Text(f"It can be undone: trailmend tasks undo {history.id}") if isinstance(done, Done) else Text.assemble("No undo: ", plain(done))
     )

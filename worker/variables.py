@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker import addresses
-from worker.modes import ANY, Mode, Scope
+from worker.modes import ANY, Lock, Mode, Scope
 
 SHORTEST_PERIOD_SECONDS, LONGEST_PERIOD_SECONDS = 60.0, 604_800.0
 """Of snapshots: an account is not asked for all that it has more often than each minute."""
@@ -107,6 +107,14 @@ def _scope(text: str) -> Scope:
     if mark and not re.fullmatch(r"\*|[0-9]{12}", account, re.ASCII):
         raise ValueError(f"'{account}' in '{text}' is not the id of an AWS account, which has 12 digits, nor * for any")
     return Scope(action, account if mark else ANY)
+
+
+def lock(text: str) -> Lock:
+    """One of the locks."""
+    try:
+        return Lock(text.lower())
+    except ValueError:
+        raise ValueError(f"'{text}' is none of {', '.join(Lock)}") from None
 
 
 def secrets(text: str) -> tuple[bytes, ...]:

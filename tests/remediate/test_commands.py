@@ -55,6 +55,7 @@ async def test_tasks_are_listed_and_shown(world: World, capsys: Any) -> None:
     assert [row.split()[-2] for row in rows[1:]] == ["yes", "-"]
     assert await trailmend("show", body["id"][:12]) == 0
     told = capsys.readouterr().out
+    assert "CloudTrail: 2 not told of yet of 2 calls" in told
     assert all(text in told for text in (body["id"], "started", "applied", "deny user mallory everything", "It can be undone"))
 
 
@@ -295,3 +296,23 @@ async def test_a_journal_cut_short_is_told_to_who_kept_a_hash(world: World, caps
     assert await trailmend("verify-journal", "--head", marks[0]) == 0
     assert await trailmend("verify-journal", "--head", marks[1]) == 1
     assert "lines were cut off the end" in capsys.readouterr().err
+
+
+async def test_what_cloudtrail_told_of_a_tasks_calls_is_shown(world: World, capsys: Any) -> None:
+    """Confirmed, awaited, unconfirmed or forgotten, as the worker's store knows it; of a task without calls nothing is said."""
+    body = await a_bad_user(world)
+    await world.handle(json.dumps(body))
+    first, second = await world.store.expected((await world.histories())[0].request_ids)
+    for change, line in (
+        (world.store.confirm(first), "CloudTrail: 1 confirmed, 1 not told of yet of 2 calls"),
+        (world.store.miss(second), "CloudTrail: 1 confirmed, 1 unconfirmed of 2 calls"),
+        (world.store.confirm(replace(second, missed=True)), "CloudTrail: 2 confirmed of 2 calls"),
+        (world.store.prune(second.due_at, second.due_at, second.due_at), "CloudTrail: 2 too old to be remembered of 2 calls"),
+    ):
+        await change
+        assert await trailmend("show", body["id"]) == 0
+        assert line in capsys.readouterr().out
+    other = await stolen_sessions(world)
+    await world.handle(json.dumps(other), remediation_mode=Mode.SHADOW)
+    assert await trailmend("show", other["id"]) == 0
+    assert "CloudTrail" not in capsys.readouterr().out

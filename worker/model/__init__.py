@@ -45,6 +45,14 @@ from worker.model.message import (
     Origin,
     Verdict,
 )
+from worker.model.own_call import (
+    MARK,
+    Expectation,
+    Intention,
+    call_key,
+    is_marked,
+    marks_of,
+)
 from worker.model.record import (
     Interest,
     Record,
@@ -64,6 +72,7 @@ __all__ = [
     "CIRCUMSTANCES",
     "CONDITIONS",
     "DRY_RUN",
+    "MARK",
     "NAMESPACE",
     "WORSE",
     "Actor",
@@ -75,11 +84,13 @@ __all__ = [
     "Decision",
     "Delivery",
     "EnrichedFinding",
+    "Expectation",
     "Fact",
     "FactSource",
     "FactStatus",
     "Fault",
     "Finding",
+    "Intention",
     "Interest",
     "JournalEntry",
     "Level",
@@ -98,6 +109,9 @@ __all__ = [
     "Task",
     "Verdict",
     "Withheld",
+    "call_key",
     "is_dry_run",
+    "is_marked",
+    "marks_of",
     "stable_id",
 ]

@@ -117,6 +117,20 @@ class Metrics:
         self._lag = histogram("event_lag_seconds", "From the event's time to its finding being dispatched.", LAGS)
         self._stage_seconds = histogram("stage_seconds", "Time a message spends in a stage.", SECONDS, "stage")
         self._remediations = counter("remediations", "Tasks by what became of them.", "action", "outcome")
+        self._own = counter(
+            "records_own",
+            "Records that bear our marks: known (the executor wrote their call down; no finding is made of them) or unknown (it did not).",
+            "call",
+        )
+        self._confirmed = counter(
+            "remediations_confirmed",
+            "Calls of the executor: confirmed (CloudTrail told of it), unconfirmed (not in time) or late (it did after all).",
+            "action",
+            "outcome",
+        )
+        self._exports = counter("journal_exports", "Looks of the journal's export at what is new: ok or failed.", "outcome")
+        self._exported = counter("journal_exported_lines", "Lines of the journal that were exported.")
+        self._unexported = gauge("journal_unexported_lines", "Lines of the journal that a failed export left, counted up to 1000; else 0.")
         self._refused = counter("tasks_refused", "Task messages that were no valid task.", "reason")
 
     # Reading.
@@ -287,6 +301,37 @@ class Metrics:
     def remediated(self, action: str, outcome: str, **context: Any) -> None:
         self._remediations.labels(action, outcome).inc()
         self.log.info("remediation", action=action, outcome=outcome, **context)
+
+    def own_record(self, *, known: bool, **context: Any) -> None:
+        """A record that says it is of a call of ours."""
+        self._own.labels("known" if known else "unknown").inc()
+        if known:
+            self.log.debug("own_record", **context)
+        else:
+            self.log.warning(
+                "own_record_unknown", hint="it bears our marks, and no call that was written down has its request id", **context
+            )
+
+    def remediation_confirmed(self, action: str, outcome: str, **context: Any) -> None:
+        """A call was told of by CloudTrail, or was not: `outcome` is confirmed, unconfirmed or late."""
+        self._confirmed.labels(action, outcome).inc()
+        tell = self.log.error if outcome == "unconfirmed" else self.log.info
+        tell("remediation_confirmed" if outcome != "unconfirmed" else "remediation_unconfirmed", action=action, outcome=outcome, **context)
+
+    def journal_exported(self, lines: int) -> None:
+        """Everything is exported: so many new lines now, or by another process."""
+        self._exports.labels("ok").inc()
+        self._exported.inc(lines)
+        self._unexported.set(0)
+        if lines:
+            self.log.info("journal_exported", lines=lines)
+
+    def journal_export_failed(self, left: int | None, detail: str) -> None:
+        """The journal could not be exported. `left`: what is not known to be; None leaves that as it was."""
+        self._exports.labels("failed").inc()
+        if left is not None:
+            self._unexported.set(left)
+        self.log.error("journal_export_failed", left=left, detail=detail)
 
     def task_refused(self, reason: str, **context: Any) -> None:
         self._refused.labels(reason).inc()

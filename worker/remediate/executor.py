@@ -66,7 +66,8 @@ class Executor:
         owner: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._means = Means(store, accounts, settings.modes, clock, owner, sleep)
+        confirming = timedelta(seconds=settings.confirm_seconds)
+        self._means = Means(store, accounts, settings.modes, clock, owner, sleep, confirming)
         self._limits = Limits.of(settings)
         self._breaker = Breaker(store, settings.breaker_limit)
         self._time_limit = timedelta(seconds=settings.approval_seconds)

@@ -65,12 +65,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are in an account: `kind` is user, role or other, `name` without a path; `arn` is what GetCallerIdentity answers."""
+    """Who we are in an account: `kind` is user, role or other, `name` without a path; `arn` is what GetCallerIdentity answers.
+
+    `base` is the kind and name of who we were before we assumed a role in the same account.
+    """
 
     arn: str
     account: str
     kind: str
     name: str
+    base: tuple[str, str] | None = None
+
+    def covers(self, account: str, kind: str, name: str) -> bool:
+        """Whether a user or role is one that we act with."""
+        ours = [(self.kind, self.name), *([] if self.base is None else [self.base])]
+        return account == self.account and (kind, name.casefold()) in [(one, known.casefold()) for one, known in ours]
 
 
 def identity(arn: str) -> Identity:
@@ -109,7 +118,7 @@ def judge(
     role = target.name if target.type == "role" else params.get("role")
     kind = "user" if target.type in ("user", "access-key") else "role"
     name = principal if kind == "user" else role
-    if own.account == target.account and own.kind == kind and isinstance(name, str) and own.name.casefold() == name.casefold():
+    if isinstance(name, str) and own.covers(target.account, kind, name):
         return Judgement(Stance.REFUSE, "own-identity", f"{name} is the identity that this worker acts with")
     named = [one for one in (target.arn, target.name, principal, role) if isinstance(one, str)]
     spared = _exempt(named, limits.exempt)
@@ -132,7 +141,7 @@ def judge_touched(touches: Iterable[str], own: Identity, limits: Limits) -> Judg
     for arn in touches:
         account, kind, parts = _split(arn)
         name = parts[-1] if parts else ""
-        if own.account == account and own.kind == kind and own.name.casefold() == name.casefold():
+        if own.covers(account, kind, name):
             return Judgement(Stance.REFUSE, "own-identity", f"{arn} is the identity that this worker acts with")
         spared = _exempt([arn, name], limits.exempt)
         if spared is not None:

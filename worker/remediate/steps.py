@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
-from worker.aws import Accounts, explain
+from worker.aws import Accounts, explain, telling
 from worker.model import JournalEntry, Target
 
 
@@ -154,12 +154,26 @@ class Action(Protocol):
         """
 
 
-async def take(step: Step, clients: Clients) -> str | None:
-    """Make the call of a step and answer AWS's request id. Raises what the client raises."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is known of a call that AWS answered. `retried`: an earlier try of it was not, and may have been carried out all the same."""
+
+    request_id: str | None
+    retried: bool
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """Read from a client's answer, or from that in a `ClientError`."""
+        told = answer.get("ResponseMetadata", {})
+        request_id = told.get("RequestId")
+        return cls(str(request_id) if request_id else None, bool(told.get("RetryAttempts")))
+
+
+async def take(step: Step, clients: Clients, agent: str) -> Answered:
+    """Make the call of a step, with `agent` at the end of its user agent. Raises what the client raises."""
     client = await clients.get(step.service, step.region)
-    answer = await getattr(client, xform_name(step.api))(**step.parameters)
-    request_id = answer.get("ResponseMetadata", {}).get("RequestId")
-    return None if request_id is None else str(request_id)
+    with telling(agent):
+        return Answered.of(await getattr(client, xform_name(step.api))(**step.parameters))
 
 
 async def found(call: Awaitable[Any]) -> Any:

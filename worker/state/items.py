@@ -9,6 +9,7 @@
 | delivery      | `outbox`                   | ids of the sink and the key, | sink, kind, item, id, group, what, posted_at, due_at,     |
 |               |                            | the time due between them    | attempts, body (zlib)                                     |
 | approval      | `approval`                 | the task's id                | asked_at, asking (zlib), decisions (a map by approver)    |
+| call          | `expected`                 | its request id               | task_id, action, account, api, due_at, missed, expires_at |
 | journal line  | `journal`                  | number, 12 digits            | task_id, outcome, hash, previous, line (zlib)             |
 
 Times are in microseconds since 1970 (`canonical.py`), but for `expires_at`, which is TTL's and in seconds. In a sort key a time is 18 digits from the year 1
@@ -26,7 +27,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.model import Approval, Closing, Decision, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
+from worker.model import Approval, Closing, Decision, Delivery, Expectation, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
 from worker.state import canonical
 
 Item = dict[str, Any]
@@ -36,7 +37,7 @@ CLAIMS_KEPT = timedelta(days=90)
 EVENTS_KEPT = timedelta(days=5 * 365)
 """A profile may live for years before somebody deletes it, and its first event may be all that tells its path and tags."""
 
-APPROVAL, CLOSING, JOURNAL, OUTBOX = "approval", "closing", "journal", "outbox"
+APPROVAL, CLOSING, EXPECTED, JOURNAL, OUTBOX = "approval", "closing", "expected", "journal", "outbox"
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 _SECOND = 1_000_000
@@ -247,13 +248,41 @@ def to_approval(item: Item) -> Approval:
     return canonical.to_approval(zlib.decompress(item["asking"]["B"]).decode("ascii"), decisions)
 
 
+# Calls that CloudTrail is to tell of.
+
+
+def expectation(call: Expectation) -> Item:
+    """A call that is expected."""
+    return {
+        **key(EXPECTED, call.request_id),
+        "task_id": text(call.task_id),
+        "action": text(call.action),
+        "account": text(call.account),
+        "api": text(call.api),
+        "due_at": time(call.due_at),
+        "missed": {"BOOL": call.missed},
+        "expires_at": expiry(call.due_at + CLAIMS_KEPT),
+    }
+
+
+def to_expectation(item: Item) -> Expectation:
+    """What `expectation` was made of."""
+    request_id, task_id, action, account, api = (item[name]["S"] for name in ("sk", "task_id", "action", "account", "api"))
+    return Expectation(request_id, task_id, action, account, api, _moment(item, "due_at"), item["missed"]["BOOL"])
+
+
 # The journal.
+
+
+def journal_number(number: int) -> str:
+    """A line's number as the sort key has it."""
+    return f"{number:012d}"
 
 
 def journal_line(number: int, entry: JournalEntry, line: str, previous: str, mark: str) -> Item:
     """A line of the journal; `mark` is its hash and `previous` that of the line before."""
     return {
-        **key(JOURNAL, f"{number:012d}"),
+        **key(JOURNAL, journal_number(number)),
         "task_id": text(entry.task_id),
         "outcome": text(entry.outcome),
         "hash": text(mark),
