@@ -65,8 +65,8 @@ def test_every_action_is_held_to_what_iam_can_hold_it_to(call: str) -> None:
 
 def test_a_call_that_nobody_has_thought_of_says_what_to_do() -> None:
     """It is no call that takes nothing."""
-    with pytest.raises(UnknownCallError, match=r"s3:PutObject: add it to worker/authorization\.py"):
-        permissions("s3:PutObject")
+    with pytest.raises(UnknownCallError, match=r"s3:PutObjectAcl: add it to worker/authorization\.py"):
+        permissions("s3:PutObjectAcl")
 
 
 # With everything enabled.
