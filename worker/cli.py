@@ -199,17 +199,50 @@ def _rule_faults(error: Exception) -> int:
 
 def _tasks(options: argparse.Namespace) -> int:
     from worker.printing import console
-    from worker.state.store import StoreError
-    from worker.tasks import AskedWronglyError, Desk, NotDoneError
+    from worker.tasks import Desk
 
     desk = Desk(Settings.from_environment(os.environ), os.environ, _now, console(sys.stdout), sys.stdin)
+    return _by_hand(lambda: asyncio.run(options.work(desk, options)))
+
+
+# What a person does by hand.
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from worker.printing import console
+    from worker.sweep.swept import SWEPT
+    from worker.sweep.wants import Choice
+    from worker.sweeping import Asked, Place
+
+    choice = Choice(frozenset(options.only or SWEPT), options.days, options.mfa_for_keys)
+    asked = Asked(options.account, options.all_accounts, options.user, choice, options.format, apply=options.apply, agreed=options.yes)
+    settings = Settings.from_environment(os.environ)
+    place = Place(settings, os.environ, _now, sys.stdin, sys.stdout, console(sys.stdout), console(sys.stderr))
+    return _by_hand(lambda: asyncio.run(place.run(asked)))
+
+
+def _mfa(options: argparse.Namespace) -> int:
+    from worker.mfa import Enrolling
+    from worker.printing import console
+
+    enrolling = Enrolling(Settings.from_environment(os.environ), os.environ, _now, console(sys.stdout), sys.stdin)
+    return _by_hand(lambda: asyncio.run(enrolling.enroll(options.user, options.account, options.device, another=options.another)))
+
+
+def _by_hand(work: Callable[[], None]) -> int:
+    from worker.state.store import StoreError
+    from worker.tasks import AskedWronglyError, NotDoneError
+
     try:
-        asyncio.run(options.work(desk, options))
+        work()
     except AskedWronglyError as error:
         _complain(str(error))
         return USAGE
     except (NotDoneError, StoreError) as error:
         _complain(str(error))
+        return FAULT
+    except KeyboardInterrupt:
+        _complain("interrupted")
         return FAULT
     return DONE
 
@@ -272,6 +305,15 @@ def _complain(text: str) -> None:
 
 
 Command = Callable[[argparse.Namespace], int]
-COMMANDS: Mapping[str, Command] = {"run": _run, "remediate": _remediate, "tasks": _tasks, "demo": _demo, "scan": _scan, "rules": _rules}
+COMMANDS: Mapping[str, Command] = {
+    "run": _run,
+    "remediate": _remediate,
+    "tasks": _tasks,
+    "sweep": _sweep,
+    "mfa": _mfa,
+    "demo": _demo,
+    "scan": _scan,
+    "rules": _rules,
+}
 ASK: Mapping[str, Command] = {"list": _rules_list, "check": _rules_check, "test": _rules_test, "show": _rules_show}
 """Of the rules."""
