@@ -106,8 +106,8 @@ class Estate:
         survey = await sweep.survey([ACCOUNT])
         return survey, await sweep.carry_out(survey, stop or asyncio.Event())
 
-    async def seed(self, users: Sequence[dict[str, Any]]) -> None:
-        await self._post(Action="Seed", Users=json.dumps(users))
+    async def seed(self, users: Sequence[dict[str, Any]], account: str = "test") -> None:
+        await self._post(account, Action="Seed", Users=json.dumps(users))
 
     async def trouble(self, **what: Any) -> list[str]:
         """What goes wrong from now on; the calls since the last time are answered."""
@@ -149,8 +149,8 @@ class Estate:
         iam = await self.accounts.client("iam")
         return {key["AccessKeyId"]: key["Status"] for key in (await iam.list_access_keys(UserName=name))["AccessKeyMetadata"]}
 
-    async def _post(self, **form: str) -> str:
-        credential = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
+    async def _post(self, access_key: str = "test", /, **form: str) -> str:
+        credential = f"AWS4-HMAC-SHA256 Credential={access_key}/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=0"
         body = urllib.parse.urlencode(form).encode()
         request = urllib.request.Request(self.url, data=body, headers={"Authorization": credential})
 
