@@ -25,7 +25,7 @@ from worker.state.opening import open_store
 from worker.sweep.pace import PacedAccounts
 from worker.sweep.sweep import Survey, Sweep
 from worker.sweep.swept import PASSWORD_POLICY
-from worker.sweep.view import endings_told, row_as_dict, survey_told, unread_as_dict
+from worker.sweep.view import UNCHANGEABLE, endings_told, row_as_dict, survey_told, unread_as_dict
 from worker.sweep.wants import Choice
 from worker.tasks import AskedWronglyError, NotDoneError
 from worker.terminal import ask, finishing
@@ -116,7 +116,8 @@ class Place:
 
     def _show(self, asked: Asked, survey: Survey) -> None:
         if asked.form == "jsonl":
-            self._write([*map(row_as_dict, survey.rows), *map(unread_as_dict, survey.unread)])
+            remarks = [{"kind": "remark", "account": account, "says": UNCHANGEABLE} for account in survey.unchangeable]
+            self._write([*map(row_as_dict, survey.rows), *remarks, *map(unread_as_dict, survey.unread)])
             return
         for line in survey_told(survey):
             self.people.print(line)

@@ -152,6 +152,16 @@ async def test_without_a_strong_policy_nobody_is_asked_for_a_new_password(estate
     assert await estate.marked() == []
 
 
+async def test_a_policy_under_which_nobody_may_change_a_password_is_remarked_on(estate: Estate) -> None:
+    """Who must choose a new one would be locked out; not where users may."""
+    await three(estate)
+    assert (await estate.sweep().survey([ACCOUNT])).unchangeable == [ACCOUNT]
+    assert (await estate.sweep(MFA).survey([ACCOUNT])).unchangeable == []
+    iam = await estate.accounts.client("iam")
+    await iam.update_account_password_policy(AllowUsersToChangePassword=True)
+    assert (await estate.sweep().survey([ACCOUNT])).unchangeable == []
+
+
 async def test_a_sweep_stopped_after_the_policy_is_raised_still_knows_whose_passwords_are_old(estate: Estate) -> None:
     """The journal tells until when the policy was weak. Users made since, and those asked already, are left alone."""
     await three(estate)

@@ -70,11 +70,15 @@ class Unread:
 
 @dataclass(slots=True)
 class Survey:
-    """What a sweep saw: rows by account, the account's own first, then by user; and how many users it looked at."""
+    """What a sweep saw: rows by account, the account's own first, then by user; and how many users it looked at.
+
+    `unchangeable` are the accounts that would be left with users who must choose a new password under a policy that does not let them.
+    """
 
     rows: list[Row] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
     users: int = 0
+    unchangeable: list[str] = field(default_factory=list)
 
     @property
     def planned(self) -> list[Row]:
@@ -109,11 +113,13 @@ class Sweep:
     async def _survey_account(self, survey: Survey, account: str, names: Sequence[str]) -> None:
         own = await self.means.identity(account)
         passwords: Passwords | None = None
+        changeable = True
         try:
             row = await self._row(of_account(account), own, self.means)
             # Also where a guard speaks against changing it.
             plan = row.prospect.plan or await row.errand.planned(Clients(self.means.accounts, account, self.past.lines, self.means.clock()))
             passwords = self.past.passwords(account, weak=isinstance(plan, Plan) and bool(plan.steps))
+            changeable = isinstance(plan, Plan) and _may_change(plan)
             if row.prospect.verdict != "as-wanted" and PASSWORD_POLICY in self.choice.actions and not names:
                 survey.rows.append(row)
         except FAILURES as error:
@@ -141,7 +147,10 @@ class Sweep:
 
         await _each(range(len(users)), look)
         survey.users += len(users)
-        survey.rows += [row for number in sorted(rows) for row in rows[number] if row.prospect.verdict != "as-wanted"]
+        seen = [row for number in sorted(rows) for row in rows[number] if row.prospect.verdict != "as-wanted"]
+        survey.rows += seen
+        if not changeable and any(row.want.action == PASSWORD_RESET and row.prospect.verdict == "planned" for row in seen):
+            survey.unchangeable.append(account)
 
     async def _row(self, want: Want, own: Identity, looking: Means) -> Row:
         task = self._task(want)
@@ -217,6 +226,12 @@ class Sweep:
             return Ending("failed", str(error))
         except FAILURES as error:
             return Ending("failed", reason(error))
+
+
+def _may_change(plan: Plan) -> bool:
+    """Whether the password policy lets users change their own passwords, and would still."""
+    policy = plan.steps[0].parameters if plan.steps else plan.state["policy"]
+    return bool(policy["AllowUsersToChangePassword"])
 
 
 async def _named(iam: Any, names: Sequence[str], account: str, unread: list[Unread]) -> list[tuple[str, str]]:

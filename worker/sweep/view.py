@@ -14,6 +14,11 @@ from worker.printing import plain
 from worker.sweep.sweep import Row, Survey, Unread
 from worker.sweep.swept import SWEPT
 
+UNCHANGEABLE = (
+    "the password policy does not let users change their own passwords: "
+    "whoever must choose a new one and lacks iam:ChangePassword cannot sign in to the console."
+)
+
 
 def survey_told(survey: Survey) -> Iterator[RenderableType]:
     """The plan, then what is held, what could not be read, and how much there is of each."""
@@ -23,7 +28,9 @@ def survey_told(survey: Survey) -> Iterator[RenderableType]:
         yield _table("WOULD DO", planned, _steps)
     if held:
         yield Text("\nIs not done:", style="bold")
-        yield _table("WHY NOT", held, lambda row: Text.assemble((row.prospect.verdict, "bold"), " ", plain(row.prospect.why)))
+        yield _table("WHY NOT", held, lambda row: plain(row.prospect.why))
+    for account in survey.unchangeable:
+        yield Text(f"\nIn account {account} {UNCHANGEABLE}", style="yellow")
     yield from _unread(survey.unread)
     yield Text()
     yield Text(f"{survey.users} users looked at; {_actions(planned)}")

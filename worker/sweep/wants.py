@@ -112,5 +112,4 @@ def _idle(user: UserState, status: str, days: int, now: datetime) -> str | None:
     idle = [key for key in user.keys if key.status == status and key.idle_for(days, now)]
     if not idle:
         return None
-    said = "active and was not used" if status == "Active" else "inactive and was not used"
-    return "; ".join(f"access key {key.id} is {said} for {days} days ({key.use})" for key in idle)
+    return "; ".join(f"access key {key.id} is {status.lower()} and was not used for {days} days" for key in idle)
