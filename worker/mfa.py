@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.text import Text
 
 from worker.aws import Accounts, session
+from worker.enrolment import Device, Enrolment, WrongCodesError, enrolment_of
 from worker.model import stable_id
 from worker.modes import Mode
 from worker.printing import plain
 from worker.remediate.attempt import FAILURES, Means, reason
-from worker.remediate.enrolment import Device, Enrolment, WrongCodesError, enrolment_of
 from worker.remediate.guards import Limits
 from worker.remediate.steps import Refusal
 from worker.settings import Settings

@@ -17,10 +17,10 @@ from rich.console import Console
 from tests.sweep.aged import STEP_SECONDS, code_at
 from tests.sweep.estate import ACCOUNT, Estate, user
 from worker import cli
+from worker.enrolment import Device
 from worker.mfa import MOST_TRIES, Enrolling
 from worker.modes import Mode
 from worker.remediate.actions.enforce_mfa import POLICY, POLICY_NAME
-from worker.remediate.enrolment import Device
 from worker.remediate.history import histories
 from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
