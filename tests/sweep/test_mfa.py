@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import re
+import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -222,3 +224,20 @@ async def test_a_terminal_and_a_mode_are_needed_before_anything_is_asked(desk: D
     monkeypatch.setattr(sys, "stdin", io.StringIO("123456\n"))
     assert await asyncio.to_thread(cli.main, ["mfa", "enroll", "alice"]) == 2
     assert await desk.estate.trouble() == []
+
+
+async def test_ctrl_c_at_the_real_prompt_leaves_nothing_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real process at a terminal, waiting for a code: status 1, and the device deleted again."""
+    monkeypatch.setenv("TRAILMEND_STATE", desk.state)
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "worker", "mfa", "enroll", "alice"]
+    process = await asyncio.create_subprocess_exec(*command, env=dict(os.environ), stdin=theirs, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"First code: ")
+    assert await desk.unassigned() == [SERIAL]
+    process.send_signal(signal.SIGINT)
+    told, _ = await process.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, await desk.unassigned()) == (1, [])
+    assert b"was deleted again" in told
