@@ -1,6 +1,6 @@
 """The users of an account and their states, asked of IAM one by one: edge.
 
-Live calls and not the credential report, which may be four hours old and tells no access key's id. A user takes four calls and one more for each of its keys beyond the first.
+Live calls and not the credential report, which may be four hours old and tells no access key's id. A user takes three calls and one more for each access key.
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html
 """
 
