@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from worker import __version__
 from worker.roles import Role
+from worker.sweep.swept import IDLE_DAYS, LONGEST_DAYS, SWEPT
 
 Commands = Any
 """What adds commands: argparse has no public name for it."""
@@ -19,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="trailmend", description="Watches CloudTrail and mends IAM.")
     whole.add_argument("--version", action="version", version=f"trailmend {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_roles, _tasks, _policy, _scan, _rules):
+    for add in (_roles, _tasks, _sweep, _mfa, _policy, _scan, _rules):
         add(commands)
     return whole
 
@@ -111,6 +113,42 @@ def _rules(commands: Commands) -> None:
         instead = "those in force" if name == "show" else "the shipped ones"
         one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"folders of rules instead of {instead}")
         one.set_defaults(command="rules", ask=name)
+
+
+def _sweep(commands: Commands) -> None:
+    sweep = commands.add_parser("sweep", help="the identity remediations over all users of an account; the plan is shown first")
+    sweep.add_argument("--account", action="append", default=[], type=_account, metavar="ID", help="an account instead of our own (again)")
+    sweep.add_argument("--all-accounts", action="store_true", help="our own account and those of TRAILMEND_ACCOUNTS")
+    sweep.add_argument("--user", action="append", default=[], metavar="NAME", help="only this user (again), and not the account itself")
+    sweep.add_argument("--only", action="append", default=[], choices=SWEPT, metavar="ACTION", help=f"one of {', '.join(SWEPT)} (again)")
+    sweep.add_argument("--days", type=_days, default=IDLE_DAYS, metavar="N", help=f"after how many days a key is idle ({IDLE_DAYS})")
+    sweep.add_argument("--mfa-for-keys", action="store_true", help="hold users without MFA who have only access keys, too")
+    sweep.add_argument("--format", choices=("table", "jsonl"), default="table", help="for people, or for programs")
+    sweep.add_argument("--apply", action="store_true", help="do it, once the plan was shown and agreed to")
+    sweep.add_argument("--yes", action="store_true", help="agree to the plan beforehand, and do not ask")
+    sweep.set_defaults(command="sweep")
+
+
+def _mfa(commands: Commands) -> None:
+    mfa = commands.add_parser("mfa", help="MFA devices of users").add_subparsers(title="commands", required=True, metavar="COMMAND")
+    enroll = mfa.add_parser("enroll", help="walk through giving a user a virtual MFA device")
+    enroll.add_argument("user", metavar="USER", help="an IAM user's name")
+    enroll.add_argument("--account", type=_account, metavar="ID", help="the user's account, where it is not our own")
+    enroll.add_argument("--device", metavar="NAME", help="the device's name; by default the user's")
+    enroll.add_argument("--another", action="store_true", help="also where the user has a device already")
+    enroll.set_defaults(command="mfa")
+
+
+def _account(text: str) -> str:
+    if re.fullmatch("[0-9]{12}", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no account id: it has 12 digits")
+    return text
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= LONGEST_DAYS:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of days from 1 to {LONGEST_DAYS}")
+    return int(text)
 
 
 def _moment(text: str) -> datetime:

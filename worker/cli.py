@@ -198,19 +198,51 @@ def _rule_faults(error: Exception) -> int:
 
 
 def _tasks(options: argparse.Namespace) -> int:
-    from worker.deciding import AskedWronglyError, NotDoneError
     from worker.printing import console
-    from worker.state.store import StoreError
     from worker.tasks import Desk
 
     desk = Desk(Settings.from_environment(os.environ), os.environ, _now, console(sys.stdout), sys.stdin)
+    return _by_hand(lambda: asyncio.run(options.work(desk, options)))
+
+
+# What a person does by hand.
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from worker.printing import console
+    from worker.sweep.swept import SWEPT
+    from worker.sweep.wants import Choice
+    from worker.sweeping import Asked, Place
+
+    choice = Choice(frozenset(options.only or SWEPT), options.days, options.mfa_for_keys)
+    asked = Asked(options.account, options.all_accounts, options.user, choice, options.format, apply=options.apply, agreed=options.yes)
+    settings = Settings.from_environment(os.environ)
+    place = Place(settings, os.environ, _now, sys.stdin, sys.stdout, console(sys.stdout), console(sys.stderr))
+    return _by_hand(lambda: asyncio.run(place.run(asked)))
+
+
+def _mfa(options: argparse.Namespace) -> int:
+    from worker.mfa import Enrolling
+    from worker.printing import console
+
+    enrolling = Enrolling(Settings.from_environment(os.environ), os.environ, _now, console(sys.stdout), sys.stdin)
+    return _by_hand(lambda: asyncio.run(enrolling.enroll(options.user, options.account, options.device, another=options.another)))
+
+
+def _by_hand(work: Callable[[], None]) -> int:
+    from worker.state.store import StoreError
+    from worker.terminal import AskedWronglyError, NotDoneError
+
     try:
-        asyncio.run(options.work(desk, options))
+        work()
     except AskedWronglyError as error:
         _complain(str(error))
         return USAGE
     except (NotDoneError, StoreError) as error:
         _complain(str(error))
+        return FAULT
+    except KeyboardInterrupt:
+        _complain("interrupted")
         return FAULT
     return DONE
 
@@ -293,6 +325,8 @@ COMMANDS: Mapping[str, Command] = {
     "remediate": _remediate,
     "tasks": _tasks,
     "policy": _policy,
+    "sweep": _sweep,
+    "mfa": _mfa,
     "demo": _demo,
     "scan": _scan,
     "rules": _rules,

@@ -16,19 +16,12 @@ from worker.modes import Mode
 from worker.remediate.approvals import agreeing, barred
 from worker.remediate.attempt import FAILURES, Means, reason
 from worker.tasks_view import asked
+from worker.terminal import AskedWronglyError, NotDoneError, ask
 
 WORDS = {Answer.YES: "approve", Answer.NO: "reject"}
 """What somebody types who means it. A bare `y` is typed too fast."""
 MOST_CHARACTERS = 1000
 """Of a reason; what is beyond is cut off."""
-
-
-class AskedWronglyError(Exception):
-    """What was asked for cannot be made out. The text says why."""
-
-
-class NotDoneError(Exception):
-    """The command did not do what it is for. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +44,10 @@ class Ballot:
         self._hold(approval, approver, answer)
         for line in asked(approval, self.means.clock()):
             self.people.print(line, soft_wrap=True)
-        why = (why or self._line("Why? "))[:MOST_CHARACTERS]
+        why = (why or ask("Why? ", self.stdin, self.people))[:MOST_CHARACTERS]
         if not why:
             raise NotDoneError("not counted: it is recorded why, and nothing was given")
-        if not agreed and self._line(f"Type '{word}' to answer as {approver}: ") != word:
+        if not agreed and ask(f"Type '{word}' to answer as {approver}: ", self.stdin, self.people) != word:
             raise NotDoneError("not counted: nothing was answered")
         # Reading and typing take their time, and the time limit may have ended.
         self._hold(approval, approver, answer)
@@ -71,10 +64,6 @@ class Ballot:
         hindrance = barred(approval, approver, answer, self.means.clock())
         if hindrance is not None:
             raise NotDoneError(f"not counted: {hindrance}")
-
-    def _line(self, question: str) -> str:
-        self.people.print(question, end="")
-        return self.stdin.readline().strip()
 
 
 def _outcome(approval: Approval, answer: Answer) -> str:

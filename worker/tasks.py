@@ -17,7 +17,7 @@ from rich.console import Console
 
 from worker import addresses
 from worker.aws import Accounts, session
-from worker.deciding import AskedWronglyError, Ballot, NotDoneError
+from worker.deciding import Ballot
 from worker.model import Answer
 from worker.remediate import export
 from worker.remediate.archive import Archive
@@ -31,6 +31,7 @@ from worker.settings import Settings
 from worker.state.opening import open_store
 from worker.state.store import Store
 from worker.tasks_view import asked, shown, tasks_table, told, waiting_table
+from worker.terminal import AskedWronglyError, NotDoneError, ask
 
 AGREED = "undo"
 """What somebody who agrees types. A bare `y` is typed too fast."""
@@ -158,8 +159,7 @@ class Desk:
             self.people.print(line, soft_wrap=True)
         if agreed:
             return True
-        self.people.print(f"Type '{AGREED}' to have it done: ", end="")
-        return self.stdin.readline().strip() == AGREED
+        return ask(f"Type '{AGREED}' to have it done: ", self.stdin, self.people) == AGREED
 
     async def _one(self, store: Store, begins: str) -> History:
         found = await histories(store.journal(), begins)

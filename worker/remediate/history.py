@@ -56,6 +56,10 @@ class History:
         for line in self.lines:
             if line.outcome == "undone":
                 return f"it was undone on {line.at:%Y-%m-%d %H:%M:%SZ}"
+            if line.outcome == "enrolled":
+                return "an MFA device is not taken from its user here: DeactivateMFADevice and DeleteVirtualMFADevice do it"
+            if line.outcome == "abandoned":
+                return "it was abandoned, and its user left without the device"
             if line.outcome == "started" and before is None:
                 before = line.body["before"]
             if line.outcome in ("applied", "already-done", "rejected", "expired"):

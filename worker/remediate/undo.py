@@ -26,7 +26,7 @@ from worker.state.store import Claim
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What became of an undo: `undone`, or why not. `reason` is for people."""
+    """What became of an undo (`undone`) or an errand (`applied`), or why it was not done. `reason` is for people."""
 
     outcome: str
     reason: str | None = None

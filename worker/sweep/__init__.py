@@ -1,0 +1,1 @@
+"""A sweep: the identity remediations over all users of an account."""
