@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.enrich.fact import Answer, Call, Case
-from worker.enrich.policy import ADMINISTRATOR_ACCESS, Own, Policy
 from worker.glob import Glob
+from worker.policy import ADMINISTRATOR_ACCESS, Own, Policy
 
 LIFETIME_SECONDS = 180.0
 IDENTITY_SECONDS = 30.0
