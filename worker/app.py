@@ -126,6 +126,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             inflated=inflated,
             lease=timedelta(seconds=settings.enrich_deadline_seconds + LEASE_MARGIN_SECONDS),
             update_seconds=settings.update_seconds,
+            task_keys=settings.task_keys,
         )
         queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)
@@ -140,14 +141,18 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
     """`trailmend remediate`, until `stop` is set. Raises `SettingsError`, `StoreError` and `ListenError` before it begins."""
     # Here, because a worker that watches starts a tenth sooner without the actions and the checks of their tasks.
     from worker.remediate.executor import Executor  # noqa: PLC0415
+    from worker.remediate.quarantine import Quarantine  # noqa: PLC0415
 
     url = _required(settings.task_queue_url, "TASK_QUEUE_URL", "remediate")
     metrics = _metrics(world)
     async with _opened(settings, world) as (accounts, store):
-        executor = Executor(store, accounts, settings, metrics, world.clock, world.owner)
+        quarantine = Quarantine(await accounts.client("sqs", region=queue_region(url)), url)
+        if (unknown := await quarantine.find()) is not None:
+            metrics.life("no_quarantine", detail=unknown, hint="refused task messages are left to their redrive")
+        executor = Executor(store, accounts, settings, metrics, world.clock, world.owner, quarantine=quarantine)
         queue = await _queue(url, "tasks", accounts, settings, world, metrics)
         metrics.life("remediation_mode", mode=settings.remediation_mode.value)
-        await _serve(queue, executor.handle, settings, world, metrics, store, stop)
+        await _serve(queue, executor.handle, settings, world, metrics, store, stop, gate=executor.halted)
 
 
 async def _queue(url: str, name: str, accounts: Accounts, settings: Settings, world: World, metrics: Metrics) -> Queue:
@@ -182,8 +187,9 @@ async def _serve(
     store: Store,
     stop: asyncio.Event,
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    gate: Callable[[], Awaitable[str | None]] | None = None,
 ) -> None:
-    """Work the queue until `stop`, with what goes on beside it until then."""
+    """Work the queue until `stop`, while the gate is open, with what goes on beside it until then."""
     service = Service(
         queue,
         work,
@@ -192,8 +198,10 @@ async def _serve(
         metrics=metrics,
         clock=world.clock,
         chance=world.chance,
+        gate=gate,
     )
-    async with serving(world.socket or settings.http_address, metrics.registry, service.faults) as address, asyncio.TaskGroup() as group:
+    where = world.socket or settings.http_address
+    async with serving(where, metrics.registry, service.faults, notes=service.notes) as address, asyncio.TaskGroup() as group:
         metrics.life("started", queue=queue.url, http=address, concurrency=settings.concurrency)
         keepers = [group.create_task(_forget(store, world, metrics)), *(group.create_task(one()) for one in beside)]
         await service.run(stop)

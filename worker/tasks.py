@@ -18,6 +18,7 @@ from rich.console import Console
 from worker.aws import Accounts, session
 from worker.remediate.attempt import FAILURES, Means, reason
 from worker.remediate.guards import Limits
+from worker.remediate.halt import Halt
 from worker.remediate.history import History, audit, histories
 from worker.remediate.steps import Plan, Refusal
 from worker.remediate.undo import Ending, Undo
@@ -68,7 +69,8 @@ class Desk:
         async with self._opened() as (accounts, store):
             history = await self._one(store, begins)
             owner = f"{socket.gethostname()}:{os.getpid()}"
-            means = Means(store, accounts, self.settings.remediation_mode, self.clock, owner)
+            halt = Halt(self.settings, accounts, self.clock)
+            means = Means(store, accounts, self.settings.remediation_mode, self.clock, owner, halt=halt)
             try:
                 ending = await self._undone(history, means, agreed=agreed)
             except FAILURES as error:

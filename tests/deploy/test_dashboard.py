@@ -131,6 +131,8 @@ def everything_happens(to: Metrics) -> None:
     to.withheld(Withheld("restore-instance-profile", "replaced", "made again"), finding.id)
     to.remediated("restore-instance-profile", "applied")
     to.task_refused("not-json")
+    to.task_quarantined(None)
+    to.remediation_stopped(None)
 
 
 @contextmanager

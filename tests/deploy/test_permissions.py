@@ -138,6 +138,16 @@ def test_the_executor_may_make_the_calls_it_makes_and_no_others() -> None:
     assert statement(executor, "PassRolesToEc2")["Condition"] == {"StringLike": {"iam:PassedToService": "ec2.amazonaws.com*"}}
 
 
+def test_the_executor_may_quarantine_and_heed_a_stop_and_no_more_of_either() -> None:
+    """It sends to the dead-letter queue of tasks alone, learns where that is, and reads the one parameter that is named."""
+    executor = policy("ExecutorPolicy")
+    assert actions(executor, "ssm") == {"ssm:GetParameter"}
+    assert statement(executor, "HeedTheStop")["Resource"]["Fn::Sub"].endswith(":parameter${StopParameterName}")
+    sending = [one["Resource"] for one in executor["Statement"] if "sqs:SendMessage" in one["Action"]]
+    assert sending == [{"Fn::GetAtt": ["TaskDeadLetterQueue", "Arn"]}]
+    assert statement(executor, "WatchDeadLetters")["Action"] == ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"]
+
+
 def test_every_thing_may_be_read_and_none_changed(embedded_aws: str) -> None:
     """No allowed action has a wildcard, and `*` as a resource is for reading alone, and for what has none, at home and in member accounts."""
     deploy("member-role", TrustedRoleArns=f"arn:aws:iam::{ACCOUNT}:role/one", ExternalId="0123456789abcdef", Mend="true")

@@ -19,18 +19,29 @@ from worker.model import JournalEntry
 from worker.modes import Mode
 from worker.remediate import guards
 from worker.remediate.guards import Identity
+from worker.remediate.halt import Halt
 from worker.remediate.steps import Clients, Plan, Refusal, Step, take
 from worker.remediate.tasks import TaskMessage
 from worker.state.store import Claim, Store
 
 LEASE = timedelta(minutes=5)
 """Renewed before every call, and longer than a call with all its retries (4 times 35 s), so no two workers are ever both at work."""
+LINGER = timedelta(seconds=30)
+"""How long after a change a claim that lingers still holds: what the next one to win it looks at must show the change."""
 SETTLING_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between looks at what IAM and EC2 do not show everywhere at once."""
 
 
 class StoppedError(Exception):
     """The work cannot go on, for a reason that is ours and not a client's error."""
+
+
+class HaltedError(StoppedError):
+    """The global stop is on. The text says which switch it is."""
+
+
+class BusyError(StoppedError):
+    """Somebody else is at work on what must be done one by one."""
 
 
 FAILURES = (ClientError, BotoCoreError, AccountClosedError, OSError, TimeoutError, StoppedError)
@@ -44,7 +55,7 @@ def reason(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts are made with. `owner` names the process."""
+    """What attempts are made with. `owner` names the process; `halt` is asked before every call that changes something."""
 
     store: Store
     accounts: Accounts
@@ -52,6 +63,7 @@ class Means:
     clock: Callable[[], datetime]
     owner: str
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    halt: Halt = field(kw_only=True)
 
     async def identity(self, account: str | None) -> Identity:
         """Who we are in an account, None being our own. Raises one of `FAILURES`."""
@@ -61,7 +73,10 @@ class Means:
 
 @dataclass(slots=True)
 class Attempt:
-    """An attempt in hand: what holds its claims, what is planned, and what has been done so far. `approver` is who said yes to it."""
+    """An attempt in hand: what holds its claims, what is planned, and what has been done so far. `approver` is who said yes to it.
+
+    `lingering` are those of its claims that hold on for a while after a change.
+    """
 
     means: Means
     task: TaskMessage
@@ -69,6 +84,7 @@ class Attempt:
     own: Identity
     claimant: str
     held: tuple[str, ...] = ()
+    lingering: tuple[str, ...] = ()
     approver: str | None = None
     plan: Plan | None = None
     request_ids: list[str | None] = field(default_factory=list)
@@ -84,20 +100,36 @@ class Attempt:
         self.held = keys
         return Claim.WON
 
+    async def hold_too(self, key: str) -> None:
+        """Claim one more key, which lingers: for what may be done to one after the other only. Raises `BusyError` where another has it."""
+        if key in self.held:
+            return
+        if await self.means.store.claim(key, self.claimant, self.means.clock(), LEASE) is not Claim.WON:
+            raise BusyError(f"another worker has {key}, or had it within {LINGER.total_seconds():g} s: try again")
+        self.held, self.lingering = (*self.held, key), (*self.lingering, key)
+
     async def release(self) -> None:
         """Give back what is claimed and not settled."""
         for key in reversed(self.held):
-            await self.means.store.release(key, self.claimant)
+            if key in self.lingering and self.request_ids:
+                await self.means.store.claim(key, self.claimant, self.means.clock(), LINGER)
+            else:
+                await self.means.store.release(key, self.claimant)
+
+    @property
+    def clients(self) -> Clients:
+        """What may be asked now."""
+        return Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock())
 
     async def look(self) -> Plan | Refusal:
         """What is to be done, from live state."""
-        found = await self.planned(Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock()))
+        found = await self.planned(self.clients)
         if self.plan is None and isinstance(found, Plan):
             self.plan = found
         return found
 
     async def carry_out(self, plan: Plan) -> Mapping[str, Any]:
-        """Take the steps and read back; answers the state after. Raises one of `FAILURES`."""
+        """Take the steps and read back; answers the state after. Raises one of `FAILURES`, before a step `HaltedError` where there is a stop."""
         for step in plan.steps:
             if step.irreversible:
                 # Live state may have moved since the plan was made, and this is the last moment to see it.
@@ -110,11 +142,13 @@ class Attempt:
             raise StoppedError(f"live state no longer asks for it: {step.says}")
 
     async def _taken(self, step: Step) -> str | None:
-        clients = Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock())
         for wait in (*SETTLING_WAITS, None):
             await self._renew()
+            halted = await self.means.halt.reason()
+            if halted is not None:
+                raise HaltedError(halted)
             try:
-                return await take(step, clients)
+                return await take(step, self.clients)
             except ClientError as error:
                 if wait is None or explain(error).code not in step.settling:
                     raise
