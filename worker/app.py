@@ -140,19 +140,31 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
 async def run_executor(settings: Settings, world: World, stop: asyncio.Event) -> None:
     """`trailmend remediate`, until `stop` is set. Raises `SettingsError`, `StoreError` and `ListenError` before it begins."""
     # Here, because a worker that watches starts a tenth sooner without the actions and the checks of their tasks.
+    from worker.crier import Crier  # noqa: PLC0415
     from worker.remediate.executor import Executor  # noqa: PLC0415
     from worker.remediate.quarantine import Quarantine  # noqa: PLC0415
+    from worker.remediate.scopes import check_scopes  # noqa: PLC0415
+    from worker.remediate.waiting import Waiting  # noqa: PLC0415
 
+    check_scopes(settings)
     url = _required(settings.task_queue_url, "TASK_QUEUE_URL", "remediate")
     metrics = _metrics(world)
-    async with _opened(settings, world) as (accounts, store):
+    async with _opened(settings, world) as (accounts, store), AsyncExitStack() as stack:
+        outside = Outside(accounts, world.environment, world.clock, world.stdout, stack, settings.webhook_secrets)
+        # Of every level: who is to agree to something is not to be found out of its severity.
+        sinks = [await open_sink(address, outside) for address in (*settings.finding_sinks, *settings.notify)]
+        outbox = Outbox(sinks, store, metrics, world.clock, world.owner)
         quarantine = Quarantine(await accounts.client("sqs", region=queue_region(url)), url)
         if (unknown := await quarantine.find()) is not None:
             metrics.life("no_quarantine", detail=unknown, hint="refused task messages are left to their redrive")
         executor = Executor(store, accounts, settings, metrics, world.clock, world.owner, quarantine=quarantine)
         queue = await _queue(url, "tasks", accounts, settings, world, metrics)
-        metrics.life("remediation_mode", mode=settings.remediation_mode.value)
-        await _serve(queue, executor.handle, settings, world, metrics, store, stop, gate=executor.halted)
+        narrower = {f"{scope.action}@{scope.account}": mode.value for scope, mode in settings.remediation_modes}
+        metrics.life("remediation_mode", mode=settings.remediation_mode.value, modes=narrower)
+        waiting = Waiting(executor, store, metrics, world.clock)
+        crier = Crier(sinks, outbox, store, metrics, world.clock, world.owner)
+        beside = [waiting.watch, crier.watch, outbox.watch]
+        await _serve(queue, executor.handle, settings, world, metrics, store, stop, beside, executor.halted)
 
 
 async def _queue(url: str, name: str, accounts: Accounts, settings: Settings, world: World, metrics: Metrics) -> Queue:

@@ -23,18 +23,25 @@ def parser() -> argparse.ArgumentParser:
     remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
     remediate.set_defaults(command="remediate")
 
-    tasks = commands.add_parser("tasks", help="what the journal tells of tasks, and undoing one").add_subparsers(
+    tasks = commands.add_parser("tasks", help="tasks: what waits for people, what was done, and undoing it").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
-    tasks.add_parser("list", help="every task in the journal with what became of it").set_defaults(
-        command="tasks", work=lambda desk, _: desk.list()
-    )
+    listed = tasks.add_parser("list", help="what waits for people, and every task in the journal with what became of it")
+    listed.add_argument("--waiting", action="store_true", help="only what waits")
+    listed.set_defaults(command="tasks", work=lambda desk, options: desk.list(waiting=options.waiting))
     show = tasks.add_parser("show", help="all that the journal tells of one task")
     show.set_defaults(command="tasks", work=lambda desk, options: desk.show(options.task))
     undo = tasks.add_parser("undo", help="bring back what was before a task, as the journal tells it; the plan is shown first")
     undo.add_argument("--yes", action="store_true", help="agree to the plan beforehand, and do not ask")
     undo.set_defaults(command="tasks", work=lambda desk, options: desk.undo(options.task, agreed=options.yes))
-    for one in (show, undo):
+    approve = tasks.add_parser("approve", help="agree to a task that waits; what it does, whom it hits and how it is undone is shown first")
+    approve.set_defaults(command="tasks", work=lambda desk, options: desk.answer(options.task, "yes", options.why, agreed=options.yes))
+    reject = tasks.add_parser("reject", help="end a task that waits, so that it is not done")
+    reject.set_defaults(command="tasks", work=lambda desk, options: desk.answer(options.task, "no", options.why, agreed=options.yes))
+    for one in (approve, reject):
+        one.add_argument("--why", metavar="TEXT", help="the reason, which is recorded; asked for where it is not given")
+        one.add_argument("--yes", action="store_true", help="answer beforehand, and do not ask")
+    for one in (show, undo, approve, reject):
         one.add_argument("task", metavar="ID", help="a task by its id or the beginning of one")
     verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
     verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from worker import addresses, variables
 from worker.addresses import Address, Routes
-from worker.modes import Mode
+from worker.modes import Mode, Modes, Scope
 from worker.variables import HttpAddress
 
 T = TypeVar("T")
@@ -24,6 +24,11 @@ SQS_MAX_VISIBILITY_SECONDS = 43_200
 
 LONGEST_LATENESS_SECONDS = 604_800
 """A week: what CloudTrail delivers later than that is nothing that a window could wait for."""
+
+LONGEST_APPROVAL_SECONDS = 604_800
+"""A week: what nobody has looked at by then is no answer to the event any more."""
+MOST_BREAKER_LIMIT = 1000
+"""Tasks within an hour. Each takes a claim in the state store, and looking for a free one asks for all that are taken."""
 
 
 class SettingsError(ValueError):
@@ -72,12 +77,21 @@ class Settings:
     exempt_principals: tuple[str, ...] = ()
     allow_irreversible: bool = False
     max_task_age_seconds: int = 3600
+    remediation_modes: tuple[tuple[Scope, Mode], ...] = ()
+    approval_seconds: int = 14_400
+    two_approvers: tuple[Scope, ...] = ()
+    breaker_limit: int = 20
     task_keys: tuple[bytes, ...] = field(default=(), repr=False)
     exempt_tags: tuple[str, ...] = ()
     stop: bool = False
     stop_file: Path | None = None
     stop_parameter: str | None = None
     log_level: str = "info"
+
+    @property
+    def modes(self) -> Modes:
+        """The mode of each action in each account."""
+        return Modes(self.remediation_mode, self.remediation_modes)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -121,6 +135,10 @@ class Settings:
             exempt_principals=read.one("EXEMPT_PRINCIPALS", variables.patterns, default.exempt_principals),
             allow_irreversible=read.one("ALLOW_IRREVERSIBLE", variables.flag, default.allow_irreversible),
             max_task_age_seconds=read.one("MAX_TASK_AGE_SECONDS", variables.whole(1, 10**9), default.max_task_age_seconds),
+            remediation_modes=read.one("REMEDIATION_MODES", variables.modes, default.remediation_modes),
+            approval_seconds=read.one("APPROVAL_SECONDS", variables.whole(60, LONGEST_APPROVAL_SECONDS), default.approval_seconds),
+            two_approvers=read.one("TWO_APPROVERS", variables.scopes, default.two_approvers),
+            breaker_limit=read.one("BREAKER_LIMIT", variables.whole(1, MOST_BREAKER_LIMIT), default.breaker_limit),
             task_keys=read.one("TASK_KEY", variables.secrets, default.task_keys),
             exempt_tags=read.one("EXEMPT_TAGS", variables.tag_patterns, default.exempt_tags),
             stop=read.one("STOP", variables.flag, default.stop),

@@ -133,6 +133,10 @@ def everything_happens(to: Metrics) -> None:
     to.task_refused("not-json")
     to.task_quarantined(None)
     to.remediation_stopped(None)
+    to.approvals.waiting(2, 1)
+    to.approvals.asked("waiting")
+    to.approvals.ended("approved")
+    to.approvals.breaker_tripped("enforce-mfa")
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -92,6 +95,35 @@ def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fl
     assert profile["Tags"] == [{"Key": "Owner", "Value": "team-web"}]
     associations = boto3.client("ec2").describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
     assert [(one["InstanceId"], one["IamInstanceProfile"]["Id"]) for one in associations] == [(fleet, profile["InstanceProfileId"])]
+
+
+def test_in_approve_people_are_told_and_the_profile_is_restored_once_one_agrees(estate, fleet):
+    """They read what waits where findings go; `trailmend tasks approve` by somebody who is not the executor has it done."""
+    worker = estate.process("run")
+    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0, 60)
+    executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE="shadow", TRAILMEND_REMEDIATION_MODES="*@000000000000=approve")
+    wanted = "restore-instance-profile"
+    until(lambda: any(one.get("action") == wanted for one in estate.findings()), 60)
+    (told,) = [one for one in estate.findings() if one.get("action") == wanted]
+    iam, sts = boto3.client("iam"), boto3.client("sts")
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_instance_profile(InstanceProfileName="web")
+    iam.create_role(RoleName="oncall", AssumeRolePolicyDocument=TRUST)
+    keys = sts.assume_role(RoleArn="arn:aws:iam::000000000000:role/oncall", RoleSessionName="alice")["Credentials"]
+    mine = {"AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"]}
+    environment = {**os.environ, **estate.environment(), **mine, "AWS_SESSION_TOKEN": keys["SessionToken"]}
+    command = [sys.executable, "-m", "worker", *told["commands"]["approve"].split()[1:], "--yes", "--why", "it is ours"]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+
+    def restored() -> bool:
+        held = boto3.client("ec2").describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
+        profiles = {one["InstanceProfileId"] for one in iam.list_instance_profiles()["InstanceProfiles"] if one["Roles"]}
+        return any(one["InstanceId"] == fleet and one["IamInstanceProfile"]["Id"] in profiles for one in held)
+
+    until(restored, 60)
+    for process in (worker, executor):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
 
 
 def test_in_shadow_nothing_is_touched_and_the_plan_is_told(estate, fleet):

@@ -502,6 +502,22 @@ async def restore_over_another_path(world: World) -> Body:
     return restore([])
 
 
+async def restore_over_an_empty_one(world: World) -> Body:
+    await world.role()
+    await world.profile(role=None)
+    return restore([])
+
+
+async def restore_over_a_whole_one(world: World) -> Body:
+    """Somebody made it again with its role; the instance still points at the one that was deleted."""
+    await world.role()
+    await world.profile()
+    instance = await world.instance()
+    await world.lose_profile()
+    await world.profile()
+    return restore([(instance, "us-east-1")])
+
+
 @pytest.mark.parametrize(
     ("scene", "reason"),
     [
@@ -517,6 +533,8 @@ async def restore_over_another_path(world: World) -> Body:
         (restore_with_closed_role, "role-closed-to-ec2"),
         (restore_over_another_role, "name-taken"),
         (restore_over_another_path, "name-taken"),
+        (restore_over_an_empty_one, "name-taken"),
+        (restore_over_a_whole_one, "name-taken"),
     ],
 )
 async def test_each_refusal_touches_nothing_and_is_journaled(scene: Scene, reason: str, world: World) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests import fakes
 from worker.aws import Accounts
-from worker.model import Message, Verdict, stable_id
-from worker.modes import Mode
+from worker.model import Answer, Approval, Decision, Message, Verdict, stable_id
+from worker.modes import Mode, Modes
 from worker.remediate.attempt import Means
 from worker.remediate.executor import Executor
 from worker.remediate.guards import Limits
@@ -19,11 +19,13 @@ from worker.remediate.history import History, histories
 from worker.remediate.quarantine import Quarantine
 from worker.remediate.steps import Refusal
 from worker.remediate.undo import Ending, Undo
+from worker.remediate.waiting import Waiting
 from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
 
 ACCOUNT = "000000000000"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+AUTO = Modes(Mode.AUTO)
 FINDING = "0f0e0d0c-0000-5000-8000-000000000001"
 TRUST = {
     "Version": "2012-10-17",
@@ -38,8 +40,17 @@ EVENTS = {
 CONTAINS = {"quarantine-user": "IAMUser", "revoke-role-sessions": "AssumedRole"}
 
 
+def person(name: str) -> str:
+    """The ARN of somebody of Identity Center."""
+    return f"arn:aws:sts::{ACCOUNT}:assumed-role/AWSReservedSSO_OnCall_0123456789abcdef/{name}"
+
+
 class CrashError(BaseException):
     """The process died here. No `except Exception` sees it."""
+
+
+def crash() -> None:
+    raise CrashError
 
 
 @dataclass
@@ -50,6 +61,7 @@ class Wire:
     die_before: int | None = None
     die_after: int | None = None
     meddle: Callable[[str], None] | None = None
+    die: Callable[[], None] = crash
 
 
 class WiredAccounts:
@@ -76,13 +88,13 @@ class WiredClient:
         async def call(**parameters: Any) -> Any:
             number = len(self._wire.calls)
             if self._wire.die_before == number:
-                raise CrashError
+                self._wire.die()
             if self._wire.meddle is not None:
                 self._wire.meddle(name)
             answer = await real(**parameters)
             self._wire.calls.append(name)
             if self._wire.die_after == number:
-                raise CrashError
+                self._wire.die()
             return answer
 
         return call
@@ -116,6 +128,27 @@ class World:
     async def handle(self, body: str, **changed: Any) -> Verdict:
         """What a new process makes of a message."""
         return await self.executor(**changed).handle(Message("m", body, "receipt"))
+
+    async def wait(self, body: str, **changed: Any) -> Approval:
+        """A new process is asked for a task in mode approve; answers what waits then."""
+        assert await self.handle(body, **{"remediation_mode": Mode.APPROVE, **changed}) == Verdict(delete=True)
+        (approval,) = await self.store.approvals()
+        return approval
+
+    async def answer(self, who: str = "alice", answer: Answer = Answer.YES) -> None:
+        """Somebody of Identity Center answers what waits."""
+        (approval,) = await self.store.approvals()
+        told = Decision(person(who), answer, f"{who} has looked", self.now)
+        assert await self.store.decide(approval, told) is not None
+
+    async def look(self, **changed: Any) -> None:
+        """A new process looks once at what waits."""
+        await self.waiting(**changed).look()
+
+    def waiting(self, **changed: Any) -> Waiting:
+        """A new process that looks at what waits."""
+        executor = self.executor(**{"remediation_mode": Mode.APPROVE, **changed})
+        return Waiting(executor, self.store, self.metrics, lambda: self.now)
 
     async def outcomes(self) -> list[str]:
         """The outcomes in the journal, in order."""
@@ -183,9 +216,9 @@ class World:
         """What the journal tells of each task, in order."""
         return await histories(self.store.journal(), "")
 
-    async def undo(self, **changed: Any) -> Ending:
-        """A new process undoes the first task of the journal, agreeing to what it is shown."""
-        (history, *_) = await self.histories()
+    async def undo(self, begins: str = "", **changed: Any) -> Ending:
+        """A new process undoes the first task of the journal whose id begins so, agreeing to what it is shown."""
+        (history, *_) = await histories(self.store.journal(), begins)
         settings = replace(self.settings, **changed)
         undo = await Undo.of(history, self.means(**changed), Limits.of(settings))
         assert isinstance(undo, Undo), undo
@@ -201,7 +234,7 @@ class World:
         accounts: Any = WiredAccounts(self.accounts, self.wire)
         settings, owner = replace(self.settings, **changed), f"process-{next(self._owners)}"
         halt = Halt(settings, accounts, lambda: self.now)
-        return Means(self.store, accounts, settings.remediation_mode, lambda: self.now, owner, sleep, halt=halt)
+        return Means(self.store, accounts, settings.modes, lambda: self.now, owner, sleep, halt=halt)
 
     # The estate.
 

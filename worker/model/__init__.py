@@ -4,6 +4,11 @@ Each is frozen and linked to what it came from, so that whoever holds a task can
 behind it. This package imports nothing of ours but itself. A newcomer adds a value here when it crosses from one stage to the next.
 """
 
+from worker.model.approval import (
+    Answer,
+    Approval,
+    Decision,
+)
 from worker.model.fact import (
     BANDS,
     DRY_RUN,
@@ -62,9 +67,12 @@ __all__ = [
     "NAMESPACE",
     "WORSE",
     "Actor",
+    "Answer",
+    "Approval",
     "Backlog",
     "Census",
     "Closing",
+    "Decision",
     "Delivery",
     "EnrichedFinding",
     "Fact",

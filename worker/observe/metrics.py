@@ -1,6 +1,6 @@
 """What happened, said once: each method is one happening, and from it come both the metric and the log line.
 
-The rest of the worker calls these methods, and those of its parts `calls` and `queues`, and neither counts nor logs of its own. Labels come
+The rest of the worker calls these methods, and those of its parts `approvals`, `calls` and `queues`, and neither counts nor logs of its own. Labels come
 from closed sets (rule, suppression, level, action, fact, outcome, reason, condition, stage, sink), never from a record. A newcomer adds a
 series in `__init__`, a method, and where on-call should know of it a panel and an alert in `deploy/`.
 """
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from worker.model import BANDS, EnrichedFinding, Fact, FactStatus, Task, Withheld
+from worker.observe.approvals import Approvals
 from worker.observe.calls import Calls
 from worker.observe.queues import Queues
 from worker.observe.series import LAGS, counters, gauges, histograms
@@ -39,6 +40,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:
         self.registry = registry
         self.log = log
+        self.approvals = Approvals(registry, log)
         self.calls = Calls(registry, log)
         self.queues = Queues(registry, log)
 

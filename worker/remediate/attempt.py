@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.aws import AccountClosedError, Accounts, explain
 from worker.model import JournalEntry
-from worker.modes import Mode
+from worker.modes import Mode, Modes
 from worker.remediate import guards
 from worker.remediate.guards import Identity
 from worker.remediate.halt import Halt
@@ -55,11 +55,14 @@ def reason(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts are made with. `owner` names the process; `halt` is asked before every call that changes something."""
+    """What attempts are made with. `modes` are those of tasks that nobody asked for by hand; `owner` names the process.
+
+    `halt` is asked before every call that changes something.
+    """
 
     store: Store
     accounts: Accounts
-    mode: Mode
+    modes: Modes
     clock: Callable[[], datetime]
     owner: str
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -73,9 +76,9 @@ class Means:
 
 @dataclass(slots=True)
 class Attempt:
-    """An attempt in hand: what holds its claims, what is planned, and what has been done so far. `approver` is who said yes to it.
+    """An attempt in hand: what holds its claims, what is planned, and what has been done so far.
 
-    `lingering` are those of its claims that hold on for a while after a change.
+    `approver` is who said yes to it: an ARN, or several with why. `lingering` are those of its claims that hold on for a while after a change.
     """
 
     means: Means
@@ -85,9 +88,14 @@ class Attempt:
     claimant: str
     held: tuple[str, ...] = ()
     lingering: tuple[str, ...] = ()
-    approver: str | None = None
+    approver: str | tuple[Mapping[str, str], ...] | None = None
     plan: Plan | None = None
     request_ids: list[str | None] = field(default_factory=list)
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that holds for the task."""
+        return self.means.modes.of(self.task.action.name, self.task.target.account)
 
     async def claim(self, *keys: str) -> Claim:
         """Claim all of the keys, in their order, or none."""
@@ -182,13 +190,14 @@ class Attempt:
         """Append a line. `before` is the state where there is no plan to tell it."""
         body = {
             "task": self.task.as_dict(),
-            "mode": self.means.mode.value,
+            "mode": self.mode.value,
             "reason": reason,
             "plan": None if self.plan is None else [step.as_dict() for step in self.plan.steps],
+            "effects": [] if self.plan is None else list(self.plan.effects),
             "before": before if self.plan is None else self.plan.state,
             "after": after,
             "request_ids": list(self.request_ids),
             "executor": {"arn": self.own.arn, "account": self.own.account, "owner": self.claimant},
-            "approver": self.approver,
+            "approver": list(self.approver) if isinstance(self.approver, tuple) else self.approver,
         }
         await self.means.store.append(JournalEntry(self.task.id, self.means.clock(), outcome, body))

@@ -7,7 +7,7 @@ because a task's own ARN and path are only what its writer claims, and `judge_lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -26,9 +26,10 @@ ROOT_NAMES = frozenset({"root", "<root_account>"})
 
 
 class Stance(StrEnum):
-    """What the guards allow: act, only tell what would be done, leave an exempt principal alone, or refuse."""
+    """What the guards allow: act, ask people first, only tell what would be done, leave an exempt principal alone, or refuse."""
 
     ACT = "act"
+    ASK = "ask"
     TELL = "tell"
     EXEMPT = "exempt"
     REFUSE = "refuse"
@@ -45,7 +46,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that guards heed. `exempt` and `exempt_tags` are patterns as they are written; a tag's is `KEY` or `KEY=VALUE`."""
+    """The settings that guards heed. `mode` is the one that holds for the task; `of` has that of most tasks, `under` another one.
+
+    `exempt` and `exempt_tags` are patterns as they are written; a tag's is `KEY` or `KEY=VALUE`.
+    """
 
     mode: Mode
     exempt: Sequence[str]
@@ -58,6 +62,10 @@ class Limits:
         """Those that the settings set."""
         age = timedelta(seconds=settings.max_task_age_seconds)
         return cls(settings.remediation_mode, settings.exempt_principals, age, settings.allow_irreversible, settings.exempt_tags)
+
+    def under(self, mode: Mode) -> Limits:
+        """The same in another mode."""
+        return replace(self, mode=mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ def judge(
     spared = _exempt(named, limits.exempt)
     if spared is not None:
         return spared
-    if limits.mode is not Mode.AUTO:
+    if limits.mode not in (Mode.AUTO, Mode.APPROVE):
         return Judgement(Stance.TELL, "shadow-mode", "the mode is shadow: nothing is changed")
     ages = {"the task": now - created_at} | ({} if happened_at is None else {"the event of its finding": now - happened_at})
     for what, age in ages.items():
@@ -124,6 +132,8 @@ def judge(
             return Judgement(Stance.TELL, "too-old", f"{what} is {age} old, more than {limits.max_age}")
         if -age > CLOCK_SKEW:
             return Judgement(Stance.TELL, "from-the-future", f"{what} is {-age} ahead of now")
+    if limits.mode is Mode.APPROVE:
+        return Judgement(Stance.ASK, "approve-mode", "the mode is approve: people are asked first")
     return Judgement(Stance.ACT, "", "")
 
 

@@ -51,7 +51,7 @@ class History:
                 return f"it was undone on {line.at:%Y-%m-%d %H:%M:%SZ}"
             if line.outcome == "started" and before is None:
                 before = line.body["before"]
-            if line.outcome in ("applied", "already-done"):
+            if line.outcome in ("applied", "already-done", "rejected", "expired"):
                 after = line.body["after"]
         if before is None:
             return f"it changed nothing: {self.outcome}"

@@ -7,7 +7,7 @@ too, made out of live state and of what the journal tells of the task; it has no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ class Step:
 
     `settling` holds the error codes that an earlier step of the plan, not yet seen everywhere, would cause: the call is then tried again
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency). What an `irreversible` step takes away no call can bring back.
+    The parameters that are `timed` differ from one plan to the next for no reason but that time has gone by.
     """
 
     service: str
@@ -34,6 +35,7 @@ class Step:
     region: str | None = None
     settling: frozenset[str] = frozenset()
     irreversible: bool = False
+    timed: frozenset[str] = frozenset()
 
     def as_dict(self) -> dict[str, Any]:
         """The step as the journal keeps it."""
@@ -46,14 +48,26 @@ class Step:
             "irreversible": self.irreversible,
         }
 
+    def is_among(self, shown: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether one of the steps that somebody was shown, as the journal keeps them, is the same call but for what only time changes."""
+        return any(self._heart(self.as_dict()) == self._heart(one) for one in shown)
+
+    def _heart(self, step: Mapping[str, Any]) -> tuple[Any, ...]:
+        lasting = {name: value for name, value in step["parameters"].items() if name not in self.timed}
+        return step["service"], step["api"], step["region"], lasting, step["irreversible"]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps to take, in order; the live state they start from; and the ARNs whose rights or credentials they change."""
+    """The steps to take, in order; the live state they start from; and the ARNs whose rights or credentials they change.
+
+    `effects` are sentences that say what stops or starts to work, and for whom: the blast radius, for who is to agree. Empty where nothing is done.
+    """
 
     steps: tuple[Step, ...]
     state: Mapping[str, Any] = field(default_factory=dict)
     touches: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
 
     @property
     def irreversible(self) -> bool:
@@ -93,8 +107,10 @@ class Clients:
 
 
 class Wanted(Protocol):
-    """What an action needs of a task: on what, and with what."""
+    """What an action needs of a task: which it is, on what, and with what."""
 
+    @property
+    def id(self) -> str: ...
     @property
     def target(self) -> Target: ...
     @property
@@ -104,7 +120,7 @@ class Wanted(Protocol):
 
 
 class Action(Protocol):
-    """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target."""
+    """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target, `undoing` says how it is undone."""
 
     @property
     def name(self) -> str: ...
@@ -112,6 +128,8 @@ class Action(Protocol):
     def target_type(self) -> str: ...
     @property
     def params(self) -> Mapping[str, Any]: ...
+    @property
+    def undoing(self) -> str: ...
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """What is to be done, read from live state; changes nothing. Raises what the clients raise."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, ProfileEvent, Sighting
+from worker.model import Answer, Approval, Backlog, Census, Closing, Decision, Delivery, JournalEntry, ProfileEvent, Sighting
 from worker.state import canonical, items
 from worker.state.store import Claim
 from worker.state.table import TRIES, Table
@@ -22,6 +22,7 @@ _FREE = "attribute_not_exists(pk) OR (attribute_not_exists(settled_at) AND (leas
 _NEW = "attribute_not_exists(pk)"
 _OLD = "settled_at < :claims OR (begins_with(pk, :profiles) AND #time < :events) OR keep_until < :now"
 _IN = "pk = :pk"
+_ASKED = "asked_at = :asked"
 _WITHIN = f"{_IN} AND sk BETWEEN :since AND :until"
 
 
@@ -182,6 +183,44 @@ class DynamoStore:
             oldest[sink, kind].append(posted_at)
         return [Backlog(sink, kind, len(times), min(times)) for (sink, kind), times in oldest.items()]
 
+    # Approvals.
+
+    async def ask(self, approval: Approval, instead: Approval | None = None) -> bool:
+        condition = {"ConditionExpression": _NEW} if instead is None else _asked(instead)
+        held = await self._table.attempt("ask", "put_item", Item=items.approval(approval), **condition)
+        return held is None
+
+    async def approval(self, task_id: str) -> Approval | None:
+        # A query and not a get, which the table does not do for one item whole.
+        values = {":pk": items.text(items.APPROVAL), ":sk": items.text(task_id)}
+        found = [items.to_approval(item) async for item in self._table.query("approval", f"{_IN} AND sk = :sk", values)]
+        return found[0] if found else None
+
+    async def approvals(self) -> Sequence[Approval]:
+        values = {":pk": items.text(items.APPROVAL)}
+        found = [items.to_approval(item) async for item in self._table.query("approvals", _IN, values)]
+        return sorted(found, key=lambda approval: (approval.expires_at, approval.id))
+
+    async def decide(self, approval: Approval, decision: Decision) -> Approval | None:
+        values = {":asked": items.time(approval.asked_at), ":decision": items.decision(decision)}
+        free = "attribute_not_exists(decisions.#who)"
+        if decision.answer is Answer.NO:
+            free, values[":yes"] = f"({free} OR decisions.#who.answer = :yes)", items.text(Answer.YES.value)
+        await self._table.attempt(
+            "decide",
+            "update_item",
+            Key=items.approval_key(approval.id),
+            UpdateExpression="SET decisions.#who = :decision",
+            ConditionExpression=f"{_ASKED} AND {free}",
+            ExpressionAttributeNames={"#who": decision.approver},
+            ExpressionAttributeValues=values,
+        )
+        standing = await self.approval(approval.id)
+        return standing if standing is not None and standing.asked_at == approval.asked_at else None
+
+    async def withdraw(self, approval: Approval) -> None:
+        await self._table.attempt("withdraw", "delete_item", Key=items.approval_key(approval.id), **_asked(approval))
+
     # The journal.
 
     async def append(self, entry: JournalEntry) -> str:
@@ -245,3 +284,8 @@ class DynamoStore:
 def _standing(delivery: Delivery) -> Mapping[str, Any]:
     """What a write says that is to change a delivery only where it stands as handed in."""
     return {"ConditionExpression": "attempts = :attempts", "ExpressionAttributeValues": {":attempts": {"N": str(delivery.attempts)}}}
+
+
+def _asked(approval: Approval) -> Mapping[str, Any]:
+    """What a write says that is to change what waits only where it was not asked again since."""
+    return {"ConditionExpression": _ASKED, "ExpressionAttributeValues": {":asked": items.time(approval.asked_at)}}

@@ -8,14 +8,15 @@
 | closing       | `closing`                  | the closing's key            | correlation, window, start, due_at                        |
 | delivery      | `outbox`                   | ids of the sink and the key, | sink, kind, item, id, group, what, posted_at, due_at,     |
 |               |                            | the time due between them    | attempts, body (zlib)                                     |
+| approval      | `approval`                 | the task's id                | asked_at, asking (zlib), decisions (a map by approver)    |
 | journal line  | `journal`                  | number, 12 digits            | task_id, outcome, hash, previous, line (zlib)             |
 
 Times are in microseconds since 1970 (`canonical.py`), but for `expires_at`, which is TTL's and in seconds. In a sort key a time is 18 digits from the year 1
 on, so that DynamoDB's order of bytes is the order of time. A profile's name comes from whoever called AWS, so a fixed-length id of it
 stands in the key. A journal line is compressed because a fleet's plan can pass DynamoDB's 400 KB an item.
 
-Journal, closings and deliveries have no `expires_at`: nothing ever takes a line out, a closing is forgotten once it has been judged and a delivery
-once it was taken or given up. TTL deletes days
+Journal, closings, deliveries and approvals have no `expires_at`: nothing ever takes a line out, a closing is forgotten once it has been judged, a delivery
+once it was taken or given up, and an approval once it was carried out or has ended otherwise. TTL deletes days
 late, and what it is to delete may still be read: harmless, because a window is read by its time.
 """
 
@@ -25,7 +26,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.model import Closing, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
+from worker.model import Approval, Closing, Decision, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
 from worker.state import canonical
 
 Item = dict[str, Any]
@@ -35,7 +36,7 @@ CLAIMS_KEPT = timedelta(days=90)
 EVENTS_KEPT = timedelta(days=5 * 365)
 """A profile may live for years before somebody deletes it, and its first event may be all that tells its path and tags."""
 
-CLOSING, JOURNAL, OUTBOX = "closing", "journal", "outbox"
+APPROVAL, CLOSING, JOURNAL, OUTBOX = "approval", "closing", "journal", "outbox"
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 _SECOND = 1_000_000
@@ -213,6 +214,37 @@ def to_delivery(item: Item) -> Delivery:
 def to_backlog(item: Item) -> tuple[str, str, datetime]:
     """Of a delivery, what a backlog takes: its sink, the sink's kind, and when it was posted."""
     return item["sink"]["S"], item["kind"]["S"], _moment(item, "posted_at")
+
+
+# Approvals.
+
+
+def approval_key(task_id: str) -> Item:
+    """The key of an approval's item."""
+    return key(APPROVAL, task_id)
+
+
+def approval(asked: Approval) -> Item:
+    """A task that nobody has decided about yet."""
+    return {
+        **approval_key(asked.id),
+        "asked_at": time(asked.asked_at),
+        "asking": {"B": zlib.compress(canonical.asking(asked).encode("ascii"))},
+        "decisions": {"M": {}},
+    }
+
+
+def decision(decided: Decision) -> Item:
+    """One person's answer, as it stands in the map."""
+    told = {"answer": text(decided.answer.value), "why": text(decided.why), "at": time(decided.at)}
+    return {"M": told}
+
+
+def to_approval(item: Item) -> Approval:
+    """What `approval` was made of, with what was decided since."""
+    decided = ((approver, told["M"]) for approver, told in item["decisions"]["M"].items())
+    decisions = [canonical.decision(approver, told["answer"]["S"], told["why"]["S"], int(told["at"]["N"])) for approver, told in decided]
+    return canonical.to_approval(zlib.decompress(item["asking"]["B"]).decode("ascii"), decisions)
 
 
 # The journal.

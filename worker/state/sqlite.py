@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting
-from worker.state import canonical
+from worker.model import Approval, Backlog, Census, Closing, Decision, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting
+from worker.state import approvals, canonical
 from worker.state.database import Database
 from worker.state.store import Claim
 
@@ -181,6 +181,23 @@ class SqliteStore:
     async def backlogs(self) -> Sequence[Backlog]:
         rows = await self._database.rows("SELECT sink, kind, count(*), min(posted_at) FROM outbox GROUP BY sink, kind")
         return [Backlog(sink, kind, count, canonical.moment(oldest)) for sink, kind, count, oldest in rows]
+
+    # Approvals.
+
+    async def ask(self, approval: Approval, instead: Approval | None = None) -> bool:
+        return await self._database.change(lambda connection: approvals.ask(connection, approval, instead))
+
+    async def approval(self, task_id: str) -> Approval | None:
+        return await self._database.read(lambda connection: approvals.one(connection, task_id))
+
+    async def approvals(self) -> Sequence[Approval]:
+        return await self._database.read(approvals.waiting)
+
+    async def decide(self, approval: Approval, decision: Decision) -> Approval | None:
+        return await self._database.change(lambda connection: approvals.decide(connection, approval, decision))
+
+    async def withdraw(self, approval: Approval) -> None:
+        await self._database.change(lambda connection: approvals.withdraw(connection, approval))
 
     # The journal.
 

@@ -51,6 +51,9 @@ class RestoreInstanceProfile:
 
     name: ClassVar[str] = "restore-instance-profile"
     target_type: ClassVar[str] = "instance-profile"
+    undoing: ClassVar[str] = (
+        "undo takes the profile off those instances, takes the role out and deletes it; the profile that was lost cannot be had again"
+    )
     params: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "required": ["path", "role", "tags", "instances"],
@@ -79,7 +82,7 @@ class RestoreInstanceProfile:
     }
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
-        """Refuses where the role is unknown, gone or closed to EC2, or the name is taken by a profile that is not this one."""
+        """Refuses where the role is unknown, gone or closed to EC2, or the name exists again and this task did not make it."""
         name, role = task.target.name, task.params["role"]
         iam = await clients.get("iam")
         answer = await found(iam.get_instance_profile(InstanceProfileName=name))
@@ -90,16 +93,19 @@ class RestoreInstanceProfile:
         usable = await usable_role(iam, role)
         if isinstance(usable, Refusal):
             return Refusal(usable.reason, usable.says, state)
-        if profile is not None and (profile["roles"] not in ([], [role]) or profile["path"] != task.params["path"]):
-            holds = ", ".join(profile["roles"]) or "no role"
-            return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
         instances = await _look(clients, task.params["instances"])
         state["instances"] = [one.as_dict() for one in instances]
         steps = [*_make(name, role, task.params, profile)]
+        given: list[_Instance] = []
         for one in instances:
-            steps += _give(one, name, task.target.account, None if profile is None else profile["id"])
+            giving = [*_give(one, name, task.target.account, None if profile is None else profile["id"])]
+            steps += giving
+            given += [one] if giving else []
+        if profile is not None and (_differs(profile, task) or (steps and not await _is_begun(task, clients))):
+            holds = ", ".join(profile["roles"]) or "no role"
+            return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
         touches = (usable,) if profile is None else (profile["arn"], usable)
-        return Plan(tuple(steps), state, touches)
+        return Plan(tuple(steps), state, touches, tuple(_effects(name, role, profile, given)) if steps else ())
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The profile is taken off the instances that the task gave it to, emptied and deleted.
@@ -131,6 +137,31 @@ class RestoreInstanceProfile:
         if before is None:
             steps.append(Step("iam", "DeleteInstanceProfile", {"InstanceProfileName": name}, f"delete instance profile {name}"))
         return Plan(tuple(steps), state, (live["arn"],))
+
+
+def _differs(profile: Mapping[str, Any], task: Wanted) -> bool:
+    return profile["roles"] not in ([], [task.params["role"]]) or profile["path"] != task.params["path"]
+
+
+async def _is_begun(task: Wanted, clients: Clients) -> bool:
+    """Whether this very task has begun before: then what stands under the name is its own work, to be finished; else it is somebody else's."""
+    async for entry, _, _ in clients.journal():
+        if entry.task_id == task.id and entry.outcome == "started":
+            return True
+    return False
+
+
+def _effects(name: str, role: str, profile: Mapping[str, Any] | None, given: Sequence[_Instance]) -> Iterable[str]:
+    regions = ", ".join(sorted({one.region for one in given}))
+    running = sum(one.state in _REPLACEABLE for one in given)
+    if running:
+        yield f"{running} running instances get the credentials of role {role} again, in {regions}"
+    if len(given) > running:
+        yield f"{len(given) - running} stopped instances get them when they are started, in {regions}"
+    if profile is None:
+        yield f"instance profile {name} exists again: whoever may launch instances with it can give them role {role}"
+    elif not profile["roles"]:
+        yield f"every instance that uses instance profile {name} gets the credentials of role {role} again"
 
 
 def _make(name: str, role: str, params: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterable[Step]:
