@@ -163,6 +163,22 @@ async def test_a_stop_after_the_plan_was_shown_holds_too(world: World, tmp_path:
     assert (await undo.carry_out(shown.steps)).outcome == "stopped"
 
 
+async def test_what_people_have_agreed_to_waits_for_the_end_of_a_stop(world: World, tmp_path: Path) -> None:
+    """Agreed to before or during it: nothing is done, no pause is counted, and the next look after it does it."""
+    stop = tmp_path / "stop"
+    await world.wait(json.dumps(await a_bad_user(world)))
+    before = await world.picture()
+    stop.touch()
+    await world.answer()
+    waiting = world.waiting(stop_file=stop)
+    for _ in range(3):
+        await waiting.look()
+    assert (await world.picture(), world.wire.calls, await world.outcomes()) == (before, [], ["waiting"])
+    stop.unlink()
+    await waiting.look()
+    assert await world.outcomes() == ["waiting", "started", "applied"]
+
+
 # In doubt.
 
 

@@ -392,6 +392,25 @@ async def test_an_undo_that_would_lock_out_the_last_administrator_is_refused(wor
     assert await world.undo() == Ending("refused", "last-administrator")
 
 
+async def test_people_are_not_asked_about_the_last_administrator_and_what_they_agreed_to_is_looked_at_again(world: World) -> None:
+    """In mode approve it is refused unasked; where the other administrator is gone since they agreed, it is refused in the end."""
+    await administrator(world, "mallory")
+    assert await handled(world, task("quarantine-user", "user", "mallory"), remediation_mode=Mode.APPROVE) == (
+        "refused",
+        "last-administrator",
+    )
+    await administrator(world, "alice")
+    later = task("quarantine-user", "user", "mallory", finding="0f0e0d0c-0000-5000-8000-000000000075")
+    approval = await world.wait(json.dumps(later))
+    assert approval.id == later["id"]
+    await (await iam(world)).detach_user_policy(UserName="alice", PolicyArn=ADMINISTRATOR)
+    before = await world.picture()
+    await world.answer()
+    await world.look()
+    assert (await world.outcomes())[-1] == "refused"
+    assert await world.picture() == before
+
+
 async def test_a_user_without_power_is_acted_on_in_any_account(world: World) -> None:
     """Where there is no administrator at all, nobody loses the last one."""
     assert (await handled(world, await a_user_without_mfa(world)))[0] == "applied"
