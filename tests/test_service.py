@@ -250,3 +250,87 @@ async def test_it_is_ready_only_while_work_moves_forward(stuck):
             now = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)
             assert any("every hand is busy" in fault for fault in service.faults())
     assert service.faults() == ["stopping"]
+
+
+# The gate.
+
+
+async def test_while_the_gate_is_shut_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message loses a receive to a stop; readiness stays green and tells why; when the gate opens all is worked at its first receive."""
+    monkeypatch.setattr("worker.service.GATE_SECONDS", 0.005)
+    queue, worked, shut, asked = MemoryQueue(), [], "there is a stop", 0
+    await queue.put("1")
+
+    async def work(message: Message) -> Verdict:
+        worked.append(message.receives)
+        return DELETE
+
+    async def gate() -> str | None:
+        nonlocal asked
+        asked += 1
+        return shut or None
+
+    service = Service(
+        queue,
+        work,
+        concurrency=4,
+        grace_seconds=5.0,
+        metrics=metrics(),
+        clock=lambda: datetime.now(UTC),
+        chance=random.Random(7),
+        gate=gate,
+    )
+    async with running(service):
+        await until(lambda: asked > 5)
+        assert (queue.asked_for, service.faults()) == ([], [])
+        assert service.notes() == ["nothing is received from the main queue: there is a stop"]
+        shut = ""
+        await until(lambda: not queue.held)
+        assert (worked, service.faults(), service.notes()) == ([1], [], [])
+
+
+async def test_a_gate_that_is_shut_holds_up_no_stop() -> None:
+    """Whoever ends the process does not wait for the gate."""
+
+    async def work(_: Message) -> Verdict:
+        return DELETE
+
+    async def gate() -> str | None:
+        return "there is a stop"
+
+    queue = MemoryQueue()
+    service = Service(
+        queue,
+        work,
+        concurrency=20,
+        grace_seconds=5.0,
+        metrics=metrics(),
+        clock=lambda: datetime.now(UTC),
+        chance=random.Random(7),
+        gate=gate,
+    )
+    async with running(service):
+        await until(lambda: bool(service.notes()))
+    assert queue.asked_for == []
+
+
+async def test_after_a_long_stop_the_time_of_it_is_not_held_against_anybody() -> None:
+    """An hour in which nothing was received on purpose is no silence, nor a time in which everything was left."""
+    now, shut = datetime(2026, 1, 1, tzinfo=UTC), "there is a stop"
+    stop = asyncio.Event()
+
+    async def gate() -> str | None:
+        return shut or None
+
+    async def work(_: Message) -> Verdict:
+        return DELETE
+
+    service = Service(
+        MemoryQueue(), work, concurrency=1, grace_seconds=5.0, metrics=metrics(), clock=lambda: now, chance=random.Random(7), gate=gate
+    )
+    service._last_receive = service._left_since = now
+    waiting = asyncio.create_task(service._opened(stop))
+    await until(lambda: bool(service.notes()))
+    now, shut = now.replace(hour=2), ""
+    await waiting
+    assert service.faults() == []

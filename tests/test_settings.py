@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from worker import addresses
@@ -56,6 +58,11 @@ def test_every_setting_is_read(tmp_path):
             "TRAILMEND_JOURNAL_EXPORT": "s3://journal-bucket/of/trailmend",
             "TRAILMEND_JOURNAL_RETAIN_DAYS": "2555",
             "TRAILMEND_JOURNAL_LOCK": "Governance",
+            "TRAILMEND_TASK_KEY": "the-first-secret-of-24-bytes whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX",
+            "TRAILMEND_EXEMPT_TAGS": "break-glass, team=sec*",
+            "TRAILMEND_STOP": "no",
+            "TRAILMEND_STOP_FILE": "/run/trailmend/stop",
+            "TRAILMEND_STOP_PARAMETER": "/trailmend/stop",
             "TRAILMEND_LOG_LEVEL": "DEBUG",
         }
     )
@@ -80,6 +87,9 @@ def test_every_setting_is_read(tmp_path):
     assert (told.assume_in_own_account, told.confirm_seconds) == (True, 0)
     exported = (told.journal_export, told.journal_retain_days, told.journal_lock)
     assert exported == (Place("journal-bucket", "of/trailmend/"), 2555, Lock.GOVERNANCE)
+    assert (told.task_keys, told.exempt_tags) == ((b"the-first-secret-of-24-bytes", bytes(range(24))), ("break-glass", "team=sec*"))
+    assert (told.stop, told.stop_file, told.stop_parameter) == (False, Path("/run/trailmend/stop"), "/trailmend/stop")
+    assert "secret" not in repr(told).replace("external_id='secret'", "")
 
 
 WHERE = {"webhook+https://example.com/no-secret-to-sign-with": "WEBHOOK_SECRET"}
@@ -109,6 +119,12 @@ WHERE = {"webhook+https://example.com/no-secret-to-sign-with": "WEBHOOK_SECRET"}
         ("ROUTES", "all"),
         ("ROUTES", "low: all; low: stdout"),
         ("WEBHOOK_SECRET", "short"),
+        ("TASK_KEY", "short"),
+        ("EXEMPT_PRINCIPALS", "a" * 1025),
+        ("EXEMPT_TAGS", "=value"),
+        ("EXEMPT_TAGS", "a" * 400),
+        ("STOP", "perhaps"),
+        ("STOP_PARAMETER", "/trailmend/stop now"),
         ("WEBHOOK_SECRET", "whsec_!!!"),
         ("RULES_DIR", "/no/such/folder"),
         ("LATENESS_SECONDS", "604801"),

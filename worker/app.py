@@ -131,6 +131,7 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
             inflated=inflated,
             lease=timedelta(seconds=settings.enrich_deadline_seconds + LEASE_MARGIN_SECONDS),
             update_seconds=settings.update_seconds,
+            task_keys=settings.task_keys,
         )
         queue = await _queue(url, "main", accounts, settings, world, metrics)
         pipeline = Pipeline(parts)
@@ -148,6 +149,7 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
     from worker.remediate import export  # noqa: PLC0415
     from worker.remediate.archive import Archive  # noqa: PLC0415
     from worker.remediate.executor import Executor  # noqa: PLC0415
+    from worker.remediate.quarantine import Quarantine  # noqa: PLC0415
     from worker.remediate.scopes import check_scopes  # noqa: PLC0415
     from worker.remediate.waiting import Waiting  # noqa: PLC0415
 
@@ -160,7 +162,10 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
         # Of every level: who is to agree to something is not to be found out of its severity.
         sinks = [await open_sink(address, outside) for address in (*settings.finding_sinks, *settings.notify)]
         outbox = Outbox(sinks, store, metrics, world.clock, world.owner)
-        executor = Executor(store, mending, settings, metrics, world.clock, world.owner)
+        quarantine = Quarantine(await accounts.client("sqs", region=queue_region(url)), url)
+        if (unknown := await quarantine.find()) is not None:
+            metrics.life("no_quarantine", detail=unknown, hint="refused task messages are left to their redrive")
+        executor = Executor(store, mending, settings, metrics, world.clock, world.owner, quarantine=quarantine)
         queue = await _queue(url, "tasks", accounts, settings, world, metrics)
         narrower = {f"{scope.action}@{scope.account}": mode.value for scope, mode in settings.remediation_modes}
         metrics.life("remediation_mode", mode=settings.remediation_mode.value, modes=narrower)
@@ -171,7 +176,7 @@ async def run_executor(settings: Settings, world: World, stop: asyncio.Event) ->
             archive = Archive(accounts, settings.journal_export, settings.journal_lock)
             kept = export.Export(store, archive, timedelta(days=settings.journal_retain_days), world.clock)
             beside.append(partial(export.watch, kept, metrics, world.owner))
-        await _serve(queue, executor.handle, settings, world, metrics, store, stop, beside)
+        await _serve(queue, executor.handle, settings, world, metrics, store, stop, beside, executor.halted)
 
 
 async def _queue(url: str, name: str, accounts: Accounts, settings: Settings, world: World, metrics: Metrics) -> Queue:
@@ -206,8 +211,9 @@ async def _serve(
     store: Store,
     stop: asyncio.Event,
     beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    gate: Callable[[], Awaitable[str | None]] | None = None,
 ) -> None:
-    """Work the queue until `stop`, with what goes on beside it until then."""
+    """Work the queue until `stop`, while the gate is open, with what goes on beside it until then."""
     service = Service(
         queue,
         work,
@@ -216,8 +222,10 @@ async def _serve(
         metrics=metrics,
         clock=world.clock,
         chance=world.chance,
+        gate=gate,
     )
-    async with serving(world.socket or settings.http_address, metrics.registry, service.faults) as address, asyncio.TaskGroup() as group:
+    where = world.socket or settings.http_address
+    async with serving(where, metrics.registry, service.faults, notes=service.notes) as address, asyncio.TaskGroup() as group:
         metrics.life("started", queue=queue.url, http=address, concurrency=settings.concurrency)
         keepers = [group.create_task(_forget(store, world, metrics)), *(group.create_task(one()) for one in beside)]
         await service.run(stop)

@@ -135,6 +135,6 @@ class Enrolling:
             store = await open_store(self.settings.state, accounts)
             try:
                 owner = f"{socket.gethostname()}:{os.getpid()}"
-                yield Means(store, accounts, self.settings.modes, self.clock, owner)
+                yield Means.of(self.settings, store, accounts, self.clock, owner)
             finally:
                 await store.close()

@@ -89,6 +89,7 @@ class Parts:
     inflated: Budget
     lease: timedelta
     update_seconds: float
+    task_keys: Sequence[bytes] = field(default=(), repr=False)
 
 
 @dataclass(slots=True)
@@ -122,6 +123,7 @@ class Pipeline:
             parts.clock,
             parts.owner,
             parts.lease,
+            parts.task_keys,
         )
 
     async def __call__(self, message: Message) -> Verdict:

@@ -27,6 +27,8 @@ LINGER_SECONDS = 0.02
 LAST_RECEIVE_SECONDS = 1.0
 """How long a stop waits for a receive that is under way, so that messages already on their way are given back, not left invisible."""
 LAST_DELETE_SECONDS = 5.0
+GATE_SECONDS = 2.0
+"""How often a gate that is shut is asked again."""
 SILENCE_SECONDS = 60.0
 """A receive that has not come back for this long (three long polls) is not succeeding."""
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -45,7 +47,10 @@ class MessageQueue(Protocol):
 
 
 class Service:
-    """Consumes one queue with `concurrency` hands until told to stop."""
+    """Consumes one queue with `concurrency` hands until told to stop.
+
+    A `gate` answers why nothing is to be received just now, or None, and does not raise: what is not received uses up none of its receives.
+    """
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class Service:
         metrics: Metrics,
         clock: Callable[[], datetime],
         chance: random.Random,
+        gate: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self._queue = queue
         self._work = work
@@ -75,6 +81,8 @@ class Service:
         self._last_progress: datetime | None = None
         self._left_since: datetime | None = None
         self._stopping = False
+        self._gate = gate
+        self._shut: str | None = None
 
     async def run(self, stop: asyncio.Event, *, depth_interval_seconds: float = 15.0) -> None:
         """Work until `stop` is set, then drain. Returns when nothing is in hand."""
@@ -103,6 +111,8 @@ class Service:
         now = self._clock()
         if self._stopping:
             return ["stopping"]
+        if self._shut is not None:
+            return []  # on purpose, and told by `notes`
         if self._last_receive is None:
             return [f"nothing has been received from the {self._queue.name} queue yet"]
         faults = []
@@ -116,11 +126,16 @@ class Service:
             faults.append(f"for {(now - self._left_since).total_seconds():.0f} s every message has been left, and none finished")
         return faults
 
+    def notes(self) -> list[str]:
+        """What whoever asks for readiness should know beside."""
+        return [] if self._shut is None else [f"nothing is received from the {self._queue.name} queue: {self._shut}"]
+
     # Receiving.
 
     async def _poll(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> None:
         failures = 0
         while True:
+            await self._opened(stop)
             taken = await self._take_hands(stop)
             if not taken:
                 return
@@ -144,6 +159,18 @@ class Service:
                 pause = min(LONGEST_BACKOFF_SECONDS, 0.5 * 2**failures) * self._chance.uniform(0.5, 1)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)
+
+    async def _opened(self, stop: asyncio.Event) -> None:
+        """Wait until the gate is open, or it is time to stop."""
+        while self._gate is not None and not stop.is_set():
+            self._shut, before = await self._gate(), self._shut
+            if self._shut is None:
+                if before is not None:
+                    # What did not go on meanwhile was not meant to.
+                    self._last_receive, self._last_progress, self._left_since = self._clock(), None, None
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), GATE_SECONDS)
 
     async def _take_hands(self, stop: asyncio.Event) -> int:
         """As many free hands as a batch can use, at least one; 0 when it is time to stop."""

@@ -88,6 +88,11 @@ class Settings:
     journal_export: Place | None = None
     journal_retain_days: int = 365
     journal_lock: Lock = Lock.COMPLIANCE
+    task_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    exempt_tags: tuple[str, ...] = ()
+    stop: bool = False
+    stop_file: Path | None = None
+    stop_parameter: str | None = None
     log_level: str = "info"
 
     @property
@@ -134,7 +139,7 @@ class Settings:
             authorized_principals=read.one("AUTHORIZED_PRINCIPALS", variables.listed, default.authorized_principals),
             change_pattern=read.one("CHANGE_PATTERN", variables.pattern, default.change_pattern),
             remediation_mode=read.one("REMEDIATION_MODE", variables.mode, default.remediation_mode),
-            exempt_principals=read.one("EXEMPT_PRINCIPALS", variables.listed, default.exempt_principals),
+            exempt_principals=read.one("EXEMPT_PRINCIPALS", variables.patterns, default.exempt_principals),
             allow_irreversible=read.one("ALLOW_IRREVERSIBLE", variables.flag, default.allow_irreversible),
             max_task_age_seconds=read.one("MAX_TASK_AGE_SECONDS", variables.whole(1, 10**9), default.max_task_age_seconds),
             remediation_modes=read.one("REMEDIATION_MODES", variables.modes, default.remediation_modes),
@@ -146,6 +151,11 @@ class Settings:
             journal_export=read.one("JOURNAL_EXPORT", addresses.place, default.journal_export),
             journal_retain_days=read.one("JOURNAL_RETAIN_DAYS", variables.whole(1, LONGEST_RETENTION_DAYS), default.journal_retain_days),
             journal_lock=read.one("JOURNAL_LOCK", variables.lock, default.journal_lock),
+            task_keys=read.one("TASK_KEY", variables.secrets, default.task_keys),
+            exempt_tags=read.one("EXEMPT_TAGS", variables.tag_patterns, default.exempt_tags),
+            stop=read.one("STOP", variables.flag, default.stop),
+            stop_file=read.one("STOP_FILE", Path, default.stop_file),
+            stop_parameter=read.one("STOP_PARAMETER", variables.parameter_name, default.stop_parameter),
             log_level=read.one("LOG_LEVEL", variables.log_level, default.log_level),
         )
         if settings.max_inflated_bytes < settings.max_record_bytes:

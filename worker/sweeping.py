@@ -65,7 +65,7 @@ class Place:
             store = await open_store(self.settings.state, accounts)
             try:
                 owner = f"{socket.gethostname()}:{os.getpid()}"
-                means = Means(store, accounts, self.settings.modes, self.clock, owner)
+                means = Means.of(self.settings, store, accounts, self.clock, owner)
                 await self._run(asked, means)
             except FAILURES as error:
                 raise NotDoneError(f"nobody knows who we are: {reason(error)}") from error

@@ -169,9 +169,7 @@ class Desk:
 
     def _means(self, store: Store, accounts: Accounts) -> Means:
         check_scopes(self.settings)
-        confirming = timedelta(seconds=self.settings.confirm_seconds)
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        return Means(store, accounts, self.settings.modes, self.clock, owner, confirming=confirming)
+        return Means.of(self.settings, store, accounts, self.clock, f"{socket.gethostname()}:{os.getpid()}")
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[Accounts, Store]]:

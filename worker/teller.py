@@ -56,6 +56,7 @@ class Teller:
     clock: Callable[[], datetime]
     owner: str
     lease: timedelta
+    task_keys: Sequence[bytes] = field(default=(), repr=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
     async def tell(self, findings: Sequence[Finding], faults: list[str], *, last: bool = False) -> Told:
@@ -151,7 +152,7 @@ class Teller:
         tasks: dict[str, Task] = {}
         for task in planned.tasks if self.task_sinks else ():
             group = stable_id(task.target.account, task.target.type, task.target.name)
-            body = orjson.dumps(wire.task_as_dict(task, self.clock()), default=str)
+            body = wire.task_body(task, self.clock(), self.task_keys)
             whole += [(sink, task.id, Outgoing(task.id, group, body, "task")) for sink in self.task_sinks]
             tasks[task.id] = task
         before = await self.store.settled([_delivery(sink, item) for sink, item, _ in whole])

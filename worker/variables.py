@@ -16,6 +16,10 @@ from worker.modes import ANY, Lock, Mode, Scope
 SHORTEST_PERIOD_SECONDS, LONGEST_PERIOD_SECONDS = 60.0, 604_800.0
 """Of snapshots: an account is not asked for all that it has more often than each minute."""
 MAX_PORT = 65_535
+LONGEST_PATTERN = 1024
+"""What `worker/glob.py` takes."""
+LONGEST_TAG = 128 + 1 + 256
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,15 @@ class HttpAddress:
 def listed(text: str) -> tuple[str, ...]:
     """The parts between commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def patterns(text: str) -> tuple[str, ...]:
+    """Patterns of names and ARNs between commas."""
+    named = listed(text)
+    for one in named:
+        if len(one) > LONGEST_PATTERN:
+            raise ValueError(f"'{one[:50]}...' has more than {LONGEST_PATTERN} characters")
+    return named
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -120,6 +133,22 @@ def lock(text: str) -> Lock:
 def secrets(text: str) -> tuple[bytes, ...]:
     """Secrets with blanks between them, the newest first."""
     return tuple(addresses.secret(part) for part in text.split())
+
+
+def tag_patterns(text: str) -> tuple[str, ...]:
+    """Patterns of tags between commas, each `KEY` or `KEY=VALUE`."""
+    named = listed(text)
+    for one in named:
+        if one.startswith("=") or len(one) > LONGEST_TAG:
+            raise ValueError(f"'{one[:50]}' is not KEY or KEY=VALUE, as a tag has them")
+    return named
+
+
+def parameter_name(text: str) -> str:
+    """The name of a parameter in Systems Manager, or the ARN of one that another account shares."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,2048}", text):
+        raise ValueError(f"'{text[:50]}' is not the name of a parameter, such as /trailmend/stop")
+    return text
 
 
 def folder(text: str) -> Path:

@@ -13,7 +13,15 @@ import pytest
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "cloudformation"
-OUTPUTS = {"LogBucketName", "QueueUrl", "DeadLetterQueueUrl", "TaskQueueUrl", "WorkerPolicyArn", "ExecutorPolicyArn"}
+OUTPUTS = {
+    "LogBucketName",
+    "QueueUrl",
+    "DeadLetterQueueUrl",
+    "TaskQueueUrl",
+    "TaskDeadLetterQueueUrl",
+    "WorkerPolicyArn",
+    "ExecutorPolicyArn",
+}
 
 
 class _Loader(yaml.SafeLoader):

@@ -136,6 +136,8 @@ def everything_happens(to: Metrics) -> None:
     to.journal_exported(3)
     to.journal_export_failed(2, "AccessDenied")
     to.task_refused("not-json")
+    to.task_quarantined(None)
+    to.remediation_stopped(None)
     to.approvals.waiting(2, 1)
     to.approvals.asked("waiting")
     to.approvals.ended("approved")

@@ -194,6 +194,16 @@ async def test_the_journal_bucket_is_one_that_the_export_can_lock_its_objects_in
     assert actions(executor, "s3") == {*written, "s3:ListBucketVersions"}
 
 
+def test_the_executor_may_quarantine_and_heed_a_stop_and_no_more_of_either() -> None:
+    """It sends to the dead-letter queue of tasks alone, learns where that is, and reads the one parameter that is named."""
+    executor = policy("ExecutorPolicy")
+    assert actions(executor, "ssm") == {"ssm:GetParameter"}
+    assert statement(executor, "HeedTheStop")["Resource"]["Fn::Sub"].endswith(":parameter${StopParameterName}")
+    sending = [one["Resource"] for one in executor["Statement"] if "sqs:SendMessage" in one["Action"]]
+    assert sending == [{"Fn::GetAtt": ["TaskDeadLetterQueue", "Arn"]}]
+    assert statement(executor, "WatchDeadLetters")["Action"] == ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"]
+
+
 def test_every_thing_may_be_read_and_none_changed(embedded_aws: str) -> None:
     """No allowed action has a wildcard, and `*` as a resource is for reading alone, and for what has none, at home and in member accounts."""
     deploy("member-role", TrustedRoleArns=f"arn:aws:iam::{ACCOUNT}:role/one", ExternalId="0123456789abcdef", Mend="true")

@@ -17,6 +17,7 @@ from worker.dispatch import wire
 from worker.dispatch.plan import PLANNERS, plan
 from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, Origin, Record, Rule
 from worker.observe.ocsf import as_ocsf
+from worker.signature import is_signed
 
 FINDING = Draft202012Validator(wire.schema("finding"), format_checker=Draft202012Validator.FORMAT_CHECKER)
 TASK = Draft202012Validator(wire.schema("task"), format_checker=Draft202012Validator.FORMAT_CHECKER)
@@ -43,6 +44,18 @@ def test_findings_and_tasks_of_every_shipped_rule_hold_their_schemas(origin):
                 TASK.validate(orjson.loads(orjson.dumps(wire.task_as_dict(task, NOON))))
                 seen += 1
     assert seen >= len(PLANNERS)
+
+
+def test_a_signed_task_holds_its_schema_and_its_signature():
+    """What the worker sends is what the executor checks, for every sample; without a key it is as it was."""
+    keys = (b"the-first-secret-of-24-bytes", b"the-other-secret-of-24-bytes")
+    for _, event in HITS:
+        for task in (one for found in enriched(event) for one in plan(found).tasks):
+            sent = orjson.loads(wire.task_body(task, NOON, keys))
+            TASK.validate(sent)
+            assert is_signed(sent, keys[:1])
+            del sent["signature"]
+            assert sent == orjson.loads(wire.task_body(task, NOON, ())) == orjson.loads(orjson.dumps(wire.task_as_dict(task, NOON)))
 
 
 def on_the_wire(finding: Finding, **facts: object) -> dict[str, Any]:

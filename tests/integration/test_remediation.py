@@ -8,13 +8,20 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import boto3
 import pytest
 
-from tests.conftest import PATIENCE_SECONDS
+from tests.conftest import PATIENCE_SECONDS, free_port
 from tests.integration.conftest import deletion, log_file, until
+from tests.remediate.world import task
+from worker.signature import signed
 
 TRUST = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
@@ -48,21 +55,42 @@ def fleet(estate) -> str:
     return instance
 
 
-def through(estate, mode: str) -> None:
-    """Lets the worker and then the executor work until both queues are empty; facts that a busy machine is late with are not waited for."""
-    worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0")
+def through(estate, mode: str, **more: str) -> None:
+    """Lets the worker and then the executor work until both queues are empty."""
+    # All facts at once: a task is made once, with the instances that are known then.
+    worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0", TRAILMEND_ENRICH_DEADLINE_SECONDS="50", **more)
     until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_SECONDS) == 0
-    executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE=mode)
-    until(lambda: estate.depth(estate.tasks) == 0)
-    executor.send_signal(signal.SIGTERM)
-    assert executor.wait(PATIENCE_SECONDS) == 0
+    with executing(estate, TRAILMEND_REMEDIATION_MODE=mode, TRAILMEND_MAX_TASK_AGE_SECONDS=str(10**9), **more):  # the log is an old one
+        until(lambda: estate.depth(estate.tasks) == 0)
 
 
-def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fleet):
-    """Role and tags are back, and the running instance is associated with the new profile."""
-    through(estate, "auto")
+@contextmanager
+def executing(estate, **more: str) -> Iterator[str]:
+    """The executor as a process while the context lasts; yields where it answers."""
+    address = f"127.0.0.1:{free_port()}"
+    executor = estate.process("remediate", TRAILMEND_HTTP_ADDRESS=address, **more)
+    try:
+        yield f"http://{address}"
+    finally:
+        executor.send_signal(signal.SIGTERM)
+        assert executor.wait(PATIENCE_SECONDS) == 0
+
+
+def asked(url: str) -> str:
+    """What the executor answers; empty while it does not listen yet, or is not ready."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError):
+        return ""
+
+
+@pytest.mark.parametrize("key", [{}, {"TRAILMEND_TASK_KEY": "a-secret-of-24-characters"}], ids=["unsigned", "signed"])
+def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fleet, key):
+    """Role and tags are back, and the running instance is associated with the new profile; with a key the task is signed and checked."""
+    through(estate, "auto", **key)
     profile = boto3.client("iam").get_instance_profile(InstanceProfileName="web")["InstanceProfile"]
     assert [role["RoleName"] for role in profile["Roles"]] == ["web-role"]
     assert profile["Tags"] == [{"Key": "Owner", "Value": "team-web"}]
@@ -128,9 +156,89 @@ def test_what_the_executor_did_is_no_finding_and_confirmed(estate, fleet):
     worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0")
     until(lambda: estate.depth(estate.queue) == 0 and len(estate.found()) >= len(before) + len(claimed))
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(PATIENCE_SECONDS) == 0
     assert sorted(set(estate.found()) - set(before)) == [f"profile-{one}" for one in claimed]
     log = [json.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
     confirmed = [(one["request_id"], one["action"]) for one in log if one["event"] == "remediation_confirmed"]
     assert sorted(confirmed) == sorted((one, "restore-instance-profile") for one in ids)
     assert sorted(one["request_id"] for one in log if one["event"] == "own_record_unknown") == claimed
+
+
+KEY = "a-secret-of-24-characters"
+
+
+@pytest.fixture
+def victims(estate) -> str:
+    """Two users to be acted on, and a dead-letter queue behind the task queue; answers its URL."""
+    for name in ("mallory", "bystander"):
+        boto3.client("iam").create_user(UserName=name)
+    dead: str = estate.sqs.create_queue(QueueName="dead-tasks")["QueueUrl"]
+    redrive = json.dumps({"deadLetterTargetArn": estate.arn("dead-tasks"), "maxReceiveCount": 5})
+    estate.sqs.set_queue_attributes(QueueUrl=estate.tasks, Attributes={"RedrivePolicy": redrive})
+    return dead
+
+
+def held() -> list[str]:
+    """The users who have a policy of ours."""
+    iam = boto3.client("iam")
+    return [name for name in ("mallory", "bystander") if iam.list_user_policies(UserName=name)["PolicyNames"]]
+
+
+def test_forged_messages_are_quarantined_and_touch_nobody(estate, victims):
+    """Nine that are no task of ours beside a true one that comes twice: each is on the dead-letter queue, and the true one alone is done, once."""
+    now = datetime.now(UTC)
+
+    def asked_for(user: str) -> dict[str, object]:
+        return task("enforce-mfa", "user", user, created_at=now)
+
+    true = signed(asked_for("mallory"), [KEY.encode()])
+    forged: dict[str, list[Any]] = {
+        "unsigned": [asked_for("bystander")],
+        "wrong-signature": [
+            signed(asked_for("bystander"), [b"a-secret-that-nobody-here-has"]),
+            {**true, "action": "quarantine-user"},
+            {**true, "created_at": (now + timedelta(seconds=1)).isoformat()},
+        ],
+        "wrong-schema": [signed({**asked_for("bystander"), "approved": True}, [KEY.encode()]), None],
+        "unsupported": [signed({**asked_for("bystander"), "finding": asked_for("mallory")["finding"]}, [KEY.encode()])],
+        "wrong-id": [signed({**asked_for("bystander"), "id": true["id"]}, [KEY.encode()])],
+        "not-json": ["{"],
+    }
+    sent = {(reason, body if isinstance(body, str) else json.dumps(body)) for reason, bodies in forged.items() for body in bodies}
+    old = signed(task("enforce-mfa", "user", "bystander", created_at=now, happened_at=now - timedelta(days=30)), [KEY.encode()])
+    for body in (*(text for _, text in sorted(sent)), json.dumps(old), json.dumps(true)):
+        estate.sqs.send_message(QueueUrl=estate.tasks, MessageBody=body)
+    with executing(estate, TRAILMEND_REMEDIATION_MODE="auto", TRAILMEND_TASK_KEY=KEY) as url:
+        until(lambda: estate.depth(estate.tasks) == 0)
+        estate.sqs.send_message(QueueUrl=estate.tasks, MessageBody=json.dumps(true))  # replayed
+        until(lambda: estate.depth(estate.tasks) == 0)
+        metrics = asked(f"{url}/metrics")
+    letters = set()
+    while told := estate.sqs.receive_message(QueueUrl=victims, MaxNumberOfMessages=10, MessageAttributeNames=["All"]).get("Messages"):
+        letters |= {(one["MessageAttributes"]["trailmend-refused"]["StringValue"], one["Body"]) for one in told}
+    assert letters == sent
+    assert held() == ["mallory"]
+    for reason, bodies in forged.items():
+        assert f'trailmend_tasks_refused_total{{reason="{reason}"}} {len(bodies)}.0' in metrics
+    assert f'trailmend_tasks_quarantined_total{{outcome="quarantined"}} {len(sent)}.0' in metrics
+    assert 'trailmend_remediations_total{action="enforce-mfa",outcome="shadowed"} 1.0' in metrics
+    assert 'trailmend_remediations_total{action="enforce-mfa",outcome="duplicate"} 1.0' in metrics
+
+
+def test_while_there_is_a_stop_tasks_stay_on_their_queue(estate, victims):
+    """It is ready and says why it does nothing; no message is received; and when the file is gone, the task is done."""
+    stop = estate.folder / "stop"
+    stop.touch()
+    estate.sqs.send_message(
+        QueueUrl=estate.tasks, MessageBody=json.dumps(task("enforce-mfa", "user", "mallory", created_at=datetime.now(UTC)))
+    )
+    with executing(estate, TRAILMEND_REMEDIATION_MODE="auto", TRAILMEND_STOP_FILE=str(stop)) as url:
+        until(lambda: "nothing is received from the tasks queue" in asked(f"{url}/readyz"))
+        assert "trailmend_remediation_stopped 1.0" in asked(f"{url}/metrics")
+        states = estate.sqs.get_queue_attributes(QueueUrl=estate.tasks, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+        assert states == {"ApproximateNumberOfMessages": "1"}
+        assert held() == []
+        stop.unlink()
+        until(lambda: estate.depth(estate.tasks) == 0)
+        assert "trailmend_remediation_stopped 0.0" in asked(f"{url}/metrics")
+    assert held() == ["mallory"]

@@ -35,6 +35,8 @@ from worker.modes import Mode
 from worker.remediate.actions import enforce_password_policy
 from worker.remediate.actions.enforce_mfa import POLICY
 from worker.remediate.actions.enforce_password_policy import raised
+from worker.remediate.steps import Clients, Refusal
+from worker.remediate.tasks import TaskReader
 
 DONE = Verdict(delete=True)
 
@@ -178,6 +180,15 @@ async def test_a_password_policy_is_raised_and_never_lowered(world: World) -> No
         "password policy/MaxPasswordAge": (365, 90),
         "password policy/PasswordReusePrevention": (None, 24),
     }
+
+
+async def test_the_policy_of_another_account_is_refused(world: World) -> None:
+    """A target that is not the account itself, should one ever come so far: the action's own look tells."""
+    body = task("enforce-password-policy", "account", "111111111111", {"symbols": True})
+    read = TaskReader([enforce_password_policy.EnforcePasswordPolicy()]).read(json.dumps(body))
+    plan = await read.action.plan(read, Clients(world.accounts, "000000000000", world.store.journal, NOW))
+    assert isinstance(plan, Refusal)
+    assert plan.reason == "other-account"
 
 
 async def test_where_there_was_no_policy_iams_own_is_not_lowered(world: World) -> None:
@@ -438,10 +449,6 @@ async def the_key_of_another(world: World) -> Body:
     return task("deactivate-access-key", "access-key", key, {"user": "mallory"})
 
 
-async def the_policy_of_another_account(world: World) -> Body:
-    return task("enforce-password-policy", "account", "111111111111", {"symbols": True})
-
-
 async def sessions_of_nothing(world: World) -> Body:
     return task("revoke-role-sessions", "role", "nobody")
 
@@ -517,7 +524,6 @@ async def restore_over_a_whole_one(world: World) -> Body:
         (no_user, "user-gone"),
         (no_key_user, "user-gone"),
         (the_key_of_another, "key-gone"),
-        (the_policy_of_another_account, "other-account"),
         (sessions_of_nothing, "role-gone"),
         (sessions_of_an_aws_role, "aws-own-role"),
         (reattach_to_nothing, "profile-gone"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.model import Target
 from worker.modes import Mode
-from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_loss, judge_touched
+from worker.remediate.guards import Identity, Judgement, Limits, Stance, identity, judge, judge_loss, judge_tags, judge_touched
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OWN_ROLE = identity("arn:aws:sts::111111111111:assumed-role/mender/trailmend")
@@ -125,6 +125,46 @@ def test_acting_needs_auto_and_a_young_task(age: timedelta, mode: Mode) -> None:
     young = timedelta(minutes=-5) <= age <= timedelta(hours=1)
     assert (answer.stance is Stance.ACT) == (mode is Mode.AUTO and young)
     assert answer.stance in (Stance.ACT, Stance.TELL)
+
+
+@given(age=st.timedeltas(timedelta(days=-400), timedelta(days=400)))
+def test_a_task_is_as_old_as_the_event_that_it_is_about(age: timedelta) -> None:
+    """A new task for an old event, or for one that is still to be, is only told of; the reason says that it is the event."""
+    answer = judged(user(), happened_at=NOW - age)
+    young = timedelta(minutes=-5) <= age <= timedelta(hours=1)
+    assert (answer.stance is Stance.ACT) == young
+    assert young or answer.says.startswith("the event of its finding")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "spared"),
+    [
+        ("team", True),
+        ("TEAM=SEC", True),
+        ("t?am=s*", True),
+        ("*", True),
+        ("team=", False),
+        ("team=se", False),
+        ("tea", False),
+        ("note=a=b", True),
+        ("note=*=b", True),
+        ("empty", True),
+        ("empty=", True),
+    ],
+)
+def test_exempt_tags_match_keys_and_values(pattern: str, *, spared: bool) -> None:
+    """A pattern ends at its first `=`; without one any value will do."""
+    limits = Limits(Mode.AUTO, (), timedelta(hours=1), exempt_tags=("nothing=here", pattern))
+    answer = judge_tags("user mallory", {"team": "sec", "note": "a=b", "empty": ""}, limits)
+    assert (answer is not None) is spared
+    assert answer is None or (answer.stance, answer.reason) == (Stance.EXEMPT, "exempt")
+
+
+def test_a_pattern_of_an_arn_does_not_reach_over_a_colon() -> None:
+    """As everywhere else: whoever may choose a path cannot make a name that an exemption fits by a `*` before it."""
+    limits = Limits(Mode.AUTO, ("arn:aws:iam::*:user/break-glass",), timedelta(hours=1))
+    assert judge_touched(["arn:aws:iam::111111111111:user/:user/break-glass"], OWN_ROLE, limits) is None
+    assert judge_touched(["arn:aws:iam::111111111111:user/break-glass"], OWN_ROLE, limits) is not None
 
 
 def test_what_could_not_be_undone_needs_the_operators_leave() -> None:

@@ -14,7 +14,9 @@ from worker.modes import Mode, Modes
 from worker.remediate.attempt import Means
 from worker.remediate.executor import Executor
 from worker.remediate.guards import Limits
+from worker.remediate.halt import Halt
 from worker.remediate.history import History, histories
+from worker.remediate.quarantine import Quarantine
 from worker.remediate.steps import Refusal
 from worker.remediate.undo import Ending, Undo
 from worker.remediate.waiting import Waiting
@@ -29,6 +31,13 @@ TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
+
+EVENTS = {
+    "restore-instance-profile": "DeleteInstanceProfile",
+    "reattach-role": "RemoveRoleFromInstanceProfile",
+    "enforce-password-policy": "DeleteAccountPasswordPolicy",
+}
+CONTAINS = {"quarantine-user": "IAMUser", "revoke-role-sessions": "AssumedRole"}
 
 
 def person(name: str) -> str:
@@ -103,6 +112,7 @@ class World:
     settings: Settings = field(default_factory=lambda: Settings(remediation_mode=Mode.AUTO))
     metrics: Any = field(default_factory=fakes.metrics)
     slept: list[float] = field(default_factory=list)
+    quarantine: Quarantine | None = None
     _owners: Any = field(default_factory=itertools.count)
 
     def executor(self, **changed: Any) -> Executor:
@@ -113,7 +123,8 @@ class World:
 
         accounts: Any = WiredAccounts(self.accounts, self.wire)
         settings = replace(self.settings, **changed)
-        return Executor(self.store, accounts, settings, self.metrics, lambda: self.now, f"process-{next(self._owners)}", sleep)
+        owner = f"process-{next(self._owners)}"
+        return Executor(self.store, accounts, settings, self.metrics, lambda: self.now, owner, sleep, quarantine=self.quarantine)
 
     async def handle(self, body: str, **changed: Any) -> Verdict:
         """What a new process makes of a message."""
@@ -210,19 +221,21 @@ class World:
         """A new process undoes the first task of the journal whose id begins so, agreeing to what it is shown."""
         (history, *_) = await histories(self.store.journal(), begins)
         settings = replace(self.settings, **changed)
-        undo = await Undo.of(history, self.means(settings.modes), Limits.of(settings))
+        undo = await Undo.of(history, self.means(**changed), Limits.of(settings))
         assert isinstance(undo, Undo), undo
         shown = await undo.prospect()
         return Ending("refused", shown.reason) if isinstance(shown, Refusal) else await undo.carry_out(shown.steps)
 
-    def means(self, modes: Modes = AUTO) -> Means:
-        """What a new process works with."""
+    def means(self, **changed: Any) -> Means:
+        """What a new process works with. Keyword arguments are settings that differ."""
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
         accounts: Any = WiredAccounts(self.accounts, self.wire)
-        return Means(self.store, accounts, modes, lambda: self.now, f"process-{next(self._owners)}", sleep)
+        settings, owner = replace(self.settings, **changed), f"process-{next(self._owners)}"
+        halt = Halt(settings, accounts, lambda: self.now)
+        return Means(self.store, accounts, settings.modes, lambda: self.now, owner, sleep, halt=halt)
 
     # The estate.
 
@@ -273,9 +286,16 @@ def task(
     account: str = ACCOUNT,
     finding: str = FINDING,
     created_at: datetime = NOW,
+    happened_at: datetime | None = None,
     **changed: Any,
 ) -> dict[str, Any]:
-    """A task as dispatch writes it. Keyword arguments replace whole members."""
+    """A task as dispatch writes it, with a finding that supports it. Keyword arguments replace whole members."""
+    user: dict[str, Any] = {"type": "user", "name": "victim", "arn": None, "account": account}
+    subject, actor = {**user, "type": type_, "name": name, "arn": arn}, {**user, "type": "IAMUser", "name": "mallory"}
+    if action in CONTAINS:
+        subject, actor = user, {**actor, "type": CONTAINS[action], "name": name, "arn": arn}
+    if type_ == "access-key":
+        subject["owner"] = (params or {}).get("user")
     return {
         "schema": "trailmend.task/1",
         "id": stable_id("task", finding, action, type_, account, name),
@@ -287,15 +307,15 @@ def task(
             "rule": {"id": "r", "title": "A rule", "level": "high"},
             "event": {
                 "id": "e",
-                "name": "CreateAccessKey",
+                "name": EVENTS.get(action, "CreateAccessKey"),
                 "source": "iam.amazonaws.com",
-                "time": "2026-03-01T11:59:00Z",
+                "time": (happened_at or created_at).isoformat(),
                 "region": "us-east-1",
                 "account": account,
                 "error_code": None,
             },
-            "actor": {"type": "IAMUser", "arn": None, "name": "mallory", "account": account},
-            "subject": {"type": type_, "name": name, "arn": arn},
+            "actor": actor,
+            "subject": subject,
         },
         "created_at": created_at.isoformat(),
         **changed,

@@ -88,7 +88,7 @@ class Estate:
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
-        return Means(self.store, self.accounts, self.settings.modes, lambda: self.now, f"process-{next(self._owners)}", sleep)
+        return Means.of(self.settings, self.store, self.accounts, lambda: self.now, f"process-{next(self._owners)}", sleep)
 
     def sweep(self, *only: str, days: int = 45, mfa_for_keys: bool = False, **changed: Any) -> Sweep:
         """What is to be swept, by default all. Keyword arguments are settings that differ."""

@@ -10,14 +10,13 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import aiohttp
 
+from worker import signature as signatures
 from worker.model import Outgoing
 
 TRIES = 3
@@ -90,5 +89,4 @@ class WebhookSink:
 
 def signature(secret: bytes, number: str, stamp: str, body: bytes) -> str:
     """What stands in `webhook-signature` for one secret."""
-    signed = hmac.new(secret, f"{number}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(signed).decode()}"
+    return signatures.signature(secret, f"{number}.{stamp}.".encode() + body)

@@ -5,7 +5,7 @@ Times are RFC 3339 in UTC. Everything from a record is data and may hold anythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib import resources
@@ -15,6 +15,7 @@ import orjson
 
 from worker.dispatch.plan import Plan
 from worker.model import Approval, EnrichedFinding, Fact, Finding, Occurrence, Sighting, Task
+from worker.signature import signed
 
 TASK_SCHEMA = "trailmend.task/1"
 FINDING_SCHEMA = "trailmend.finding/1"
@@ -69,6 +70,12 @@ def task_as_dict(task: Task, created_at: datetime) -> dict[str, Any]:
         "finding": _core(task.finding.finding),
         "created_at": created_at.isoformat(),
     }
+
+
+def task_body(task: Task, created_at: datetime, keys: Sequence[bytes]) -> bytes:
+    """A task as it is sent: signed, where there are keys, as it will be read."""
+    body = orjson.dumps(task_as_dict(task, created_at), default=str)
+    return orjson.dumps(signed(orjson.loads(body), keys)) if keys else body
 
 
 def approval_as_dict(approval: Approval) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.enrich.fact import Answer, Call, Case
-from worker.enrich.policy import ADMINISTRATOR_ACCESS, Own, Policy
 from worker.glob import Glob
+from worker.policy import ADMINISTRATOR_ACCESS, Own, Policy
 
 ANY_CALLS = ("iam:GetAccountAuthorizationDetails", "iam:GetPolicy", "iam:GetPolicyVersion")
 ROLE_CALLS = (*ANY_CALLS, "iam:GetRole", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies", "iam:GetRolePolicy")

@@ -1,7 +1,7 @@
 """The facts `permissions` and `subject_permissions`: what a user or role holds, and whether it is an administrator or could become one.
 
 `permissions` is of whoever made the call, an IAM user or the role behind a session; `subject_permissions` is of the user it was done to.
-What is asked stands in `grants.py`, what is judged, and what is not, in `policy.py`. A service-linked role is not looked into: AWS writes
+What is asked stands in `grants.py`, what is judged, and what is not, in `worker/policy.py`. A service-linked role is not looked into: AWS writes
 its policies and AWS alone can use it.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from worker.enrich.fact import Case, FactKind, missing
 from worker.enrich.grants import ROLE_CALLS, USER_CALLS, Grants, Principal, grants_of
-from worker.enrich.policy import judge
 from worker.enrich.role import SERVICE_LINKED, acting_role
 from worker.enrich.user import acting_user, by_a_user, to_a_user, user_in_question
 from worker.model import Fact, FactSource, Finding
+from worker.policy import judge
 from worker.settings import Settings
 
 

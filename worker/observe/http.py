@@ -27,10 +27,11 @@ async def serving(
     registry: CollectorRegistry,
     faults: Callable[[], list[str]],
     refresh: Callable[[], Awaitable[None]] | None = None,
+    notes: Callable[[], list[str]] = list,
 ) -> AsyncIterator[str]:
     """Serve while the context lasts, at a host and port or at a socket's path; yields where, with the real port. Raises `ListenError`.
 
-    `refresh` is awaited before the metrics and the readiness are told.
+    `refresh` is awaited before the metrics and the readiness are told. `notes` is what to tell beside `ready`.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -48,7 +49,7 @@ async def serving(
     async def readyz(_: web.Request) -> web.Response:
         await refresh_all()
         wrong = faults()
-        return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready"]) + "\n")
+        return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ready", *notes()]) + "\n")
 
     application = web.Application()
     application.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])

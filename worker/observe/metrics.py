@@ -132,6 +132,13 @@ class Metrics:
         self._exported = counter("journal_exported_lines", "Lines of the journal that were exported.")
         self._unexported = gauge("journal_unexported_lines", "Lines of the journal that a failed export left, counted up to 1000; else 0.")
         self._refused = counter("tasks_refused", "Task messages that were no valid task.", "reason")
+        self._quarantined = counter(
+            "tasks_quarantined",
+            "Such messages by where they went: quarantined (to the dead-letter queue at once) or left (to their redrive, and refused again).",
+            "outcome",
+        )
+        self._halted = gauge("remediation_stopped", "1 while the global stop is on and no task is worked, else 0.")
+        self._halt: str | None = None
 
     # Reading.
 
@@ -336,6 +343,21 @@ class Metrics:
     def task_refused(self, reason: str, **context: Any) -> None:
         self._refused.labels(reason).inc()
         self.log.error("task_refused", reason=reason, **context)
+
+    def task_quarantined(self, why_not: str | None, **context: Any) -> None:
+        """A refused message is on the dead-letter queue, or not, and why."""
+        self._quarantined.labels("quarantined" if why_not is None else "left").inc()
+        if why_not is None:
+            self.log.info("task_quarantined", **context)
+        else:
+            self.log.error("task_not_quarantined", detail=why_not, **context)
+
+    def remediation_stopped(self, why: str | None) -> None:
+        """Whether the global stop is on, each time that somebody looks; a change is logged."""
+        self._halted.set(0 if why is None else 1)
+        if why != self._halt:
+            self._halt = why
+            self.log.warning("remediation_stopped" if why is not None else "remediation_goes_on", detail=why)
 
     # Life.
 

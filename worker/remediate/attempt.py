@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -21,20 +21,32 @@ from worker.model import Expectation, Intention, JournalEntry, call_key
 from worker.modes import Mode, Modes
 from worker.remediate import guards
 from worker.remediate.guards import Identity
+from worker.remediate.halt import Halt
 from worker.remediate.steps import Answered, Clients, Plan, Refusal, Step, take
 from worker.remediate.tasks import TaskMessage
+from worker.settings import Settings
 from worker.state.store import Claim, Store
 
 AWS_CALLS = ("sts:GetCallerIdentity",)
 
 LEASE = timedelta(minutes=5)
 """Renewed before every call, and longer than a call with all its retries (4 times 35 s), so no two workers are ever both at work."""
+LINGER = timedelta(seconds=30)
+"""How long after a change a claim that lingers still holds: what the next one to win it looks at must show the change."""
 SETTLING_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between looks at what IAM and EC2 do not show everywhere at once."""
 
 
 class StoppedError(Exception):
     """The work cannot go on, for a reason that is ours and not a client's error."""
+
+
+class HaltedError(StoppedError):
+    """The global stop is on. The text says which switch it is."""
+
+
+class BusyError(StoppedError):
+    """Somebody else is at work on what must be done one by one."""
 
 
 FAILURES = (ClientError, BotoCoreError, AccountClosedError, OSError, TimeoutError, StoppedError)
@@ -48,8 +60,9 @@ def reason(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts are made with. `modes` are those of tasks that nobody asked for by hand; `owner` names the process; within `confirming`
-    CloudTrail is to tell of each call (0: that is not asked).
+    """What attempts are made with. `modes` are those of tasks that nobody asked for by hand; `owner` names the process.
+
+    `halt` is asked before every call that changes something; within `confirming` CloudTrail is to tell of each (0: that is not asked).
     """
 
     store: Store
@@ -58,8 +71,23 @@ class Means:
     clock: Callable[[], datetime]
     owner: str
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    confirming: timedelta = timedelta(hours=1)
-    secret: Callable[[int], str] = secrets.token_hex
+    halt: Halt = field(kw_only=True)
+    confirming: timedelta = field(default=timedelta(hours=1), kw_only=True)
+    secret: Callable[[int], str] = field(default=secrets.token_hex, kw_only=True)
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        store: Store,
+        accounts: Accounts,
+        clock: Callable[[], datetime],
+        owner: str,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> Self:
+        """What the settings say that they are."""
+        confirming = timedelta(seconds=settings.confirm_seconds)
+        return cls(store, accounts, settings.modes, clock, owner, sleep, halt=Halt(settings, accounts, clock), confirming=confirming)
 
     async def identity(self, account: str | None) -> Identity:
         """Who we are in an account, None being our own. Raises one of `FAILURES`."""
@@ -77,7 +105,7 @@ class Means:
 class Attempt:
     """An attempt in hand: what holds its claims, what is planned, and what has been done so far.
 
-    `approver` is who said yes to it: an ARN, or several with why.
+    `approver` is who said yes to it: an ARN, or several with why. `lingering` are those of its claims that hold on for a while after a change.
     """
 
     means: Means
@@ -86,6 +114,7 @@ class Attempt:
     own: Identity
     claimant: str
     held: tuple[str, ...] = ()
+    lingering: tuple[str, ...] = ()
     approver: str | tuple[Mapping[str, str], ...] | None = None
     plan: Plan | None = None
     request_ids: list[str | None] = field(default_factory=list)
@@ -106,20 +135,36 @@ class Attempt:
         self.held = keys
         return Claim.WON
 
+    async def hold_too(self, key: str) -> None:
+        """Claim one more key, which lingers: for what may be done to one after the other only. Raises `BusyError` where another has it."""
+        if key in self.held:
+            return
+        if await self.means.store.claim(key, self.claimant, self.means.clock(), LEASE) is not Claim.WON:
+            raise BusyError(f"another worker has {key}, or had it within {LINGER.total_seconds():g} s: try again")
+        self.held, self.lingering = (*self.held, key), (*self.lingering, key)
+
     async def release(self) -> None:
         """Give back what is claimed and not settled."""
         for key in reversed(self.held):
-            await self.means.store.release(key, self.claimant)
+            if key in self.lingering and self.request_ids:
+                await self.means.store.claim(key, self.claimant, self.means.clock(), LINGER)
+            else:
+                await self.means.store.release(key, self.claimant)
+
+    @property
+    def clients(self) -> Clients:
+        """What may be asked now."""
+        return Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock())
 
     async def look(self) -> Plan | Refusal:
         """What is to be done, from live state."""
-        found = await self.planned(Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock()))
+        found = await self.planned(self.clients)
         if self.plan is None and isinstance(found, Plan):
             self.plan = found
         return found
 
     async def carry_out(self, plan: Plan) -> Mapping[str, Any]:
-        """Take the steps and read back; answers the state after. Raises one of `FAILURES`."""
+        """Take the steps and read back; answers the state after. Raises one of `FAILURES`, before a step `HaltedError` where there is a stop."""
         for step in plan.steps:
             if step.irreversible:
                 # Live state may have moved since the plan was made, and this is the last moment to see it.
@@ -132,24 +177,26 @@ class Attempt:
             raise StoppedError(f"live state no longer asks for it: {step.says}")
 
     async def _taken(self, step: Step) -> str | None:
-        clients = Clients(self.means.accounts, self.task.target.account, self.means.store.journal, self.means.clock())
         for wait in (*SETTLING_WAITS, None):
             await self._renew()
+            halted = await self.means.halt.reason()
+            if halted is not None:
+                raise HaltedError(halted)
             try:
-                return await self._called(step, clients)
+                return await self._called(step)
             except ClientError as error:
                 if wait is None or explain(error).code not in step.settling:
                     raise
             await self.means.sleep(wait)
         raise AssertionError("the last try either answers or raises")
 
-    async def _called(self, step: Step, clients: Clients) -> str | None:
+    async def _called(self, step: Step) -> str | None:
         means, task = self.means, self.task
         now, account = means.clock(), task.target.account
         intention = Intention.of(task.action.name, task.id, means.secret(16), now, account, step.service, step.api)
         await means.store.settle([intention.key], self.claimant, now)
         try:
-            answered = await take(step, clients, intention.agent)
+            answered = await take(step, self.clients, intention.agent)
         except ClientError as error:
             await self._note(intention, Answered.of(error.response), refused=True)
             raise

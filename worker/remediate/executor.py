@@ -2,6 +2,8 @@
 
     read -> guard -> claim -> plan from live state -> guard again -> journal the start -> take each step -> verify -> journal -> settle
 
+A message that is no task goes to the quarantine. While there is a stop, nothing is done at all, not even that.
+
 What it promises, whatever stops it and wherever: a task has at most one effect, and no change is made that the journal does not tell of. A line
 `started`, with the plan, is written before the first call, so a store that cannot be written stops the work while nothing has changed. A
 task taken up again is planned again, and finds only what is still to do. The outcome is in the journal before the message is deleted.
@@ -26,11 +28,13 @@ from worker.aws import Accounts
 from worker.model import Approval, Message, Verdict
 from worker.modes import Mode
 from worker.observe.metrics import Metrics
-from worker.remediate import approvals, guards
+from worker.remediate import approvals, guards, support
 from worker.remediate.actions import ACTIONS
-from worker.remediate.attempt import FAILURES, Attempt, Means, reason
+from worker.remediate.attempt import FAILURES, Attempt, BusyError, HaltedError, Means, reason
 from worker.remediate.breaker import Breaker
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
+from worker.remediate.quarantine import Quarantine
+from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Plan, Refusal
 from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
 from worker.settings import Settings
@@ -65,31 +69,40 @@ class Executor:
         clock: Callable[[], datetime],
         owner: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        quarantine: Quarantine | None = None,
     ) -> None:
-        confirming = timedelta(seconds=settings.confirm_seconds)
-        self._means = Means(store, accounts, settings.modes, clock, owner, sleep, confirming)
+        self._means = Means.of(settings, store, accounts, clock, owner, sleep)
         self._limits = Limits.of(settings)
+        self._sentry = Sentry(self._limits)
         self._breaker = Breaker(store, settings.breaker_limit)
         self._time_limit = timedelta(seconds=settings.approval_seconds)
         self._two_approvers = settings.two_approvers
         self._metrics = metrics
-        self._reader = TaskReader(ACTIONS)
+        self._quarantine = quarantine
+        self._reader = TaskReader(ACTIONS, settings.task_keys)
         self._numbers = itertools.count()
         self._identities: dict[str | None, Identity] = {}
 
     async def handle(self, message: Message) -> Verdict:
-        """Work a message to its end. Its verdict's reason, where it is left, is task-refused, busy, failed or store."""
+        """Work a message to its end. Its verdict's reason, where it is left, is task-refused, busy, stopped, failed or store."""
+        if await self.halted() is not None:
+            return Verdict(delete=False, reason="stopped", retry_after_seconds=BUSY_SECONDS)
+        return await self._within_store(None, lambda: self._handled(message))
+
+    async def _handled(self, message: Message) -> Verdict:
         try:
-            task = self._reader.read(message.body)
+            task = await self._received(message)
         except TaskRefusedError as refused:
-            self._metrics.task_refused(refused.reason, message_id=message.id, detail=str(refused))
-            return Verdict(delete=False, reason="task-refused")
+            return await self._refused(message, refused)
         if self._means.modes.of(task.action.name, task.target.account) is Mode.OFF:
             return self._ended(task, "off")
         return await self._within_store(task, lambda: self._claimed(task, None))
 
     async def carry_out(self, approval: Approval) -> Verdict:
         """Work what people have agreed to. Reasons where it was not brought to an end are those of `handle`, and off."""
+        if await self.halted() is not None:
+            return Verdict(delete=False, reason="stopped")
         return await self._taken_up(approval, "approved", lambda task: self._claimed(task, approval))
 
     async def close(self, approval: Approval, outcome: str) -> Verdict:
@@ -115,13 +128,34 @@ class Executor:
 
         return await self._within_store(task, finished)
 
-    async def _within_store(self, task: TaskMessage, work: Callable[[], Awaitable[Verdict]]) -> Verdict:
+    async def _within_store(self, task: TaskMessage | None, work: Callable[[], Awaitable[Verdict]]) -> Verdict:
         try:
             return await work()
         except StoreError as error:
             # Nothing is given back: if a call is on its way to AWS, the lease keeps others off until it has landed.
-            self._metrics.fault("remediate", "store", task_id=task.id, detail=str(error))
+            self._metrics.fault("remediate", "store", task_id=None if task is None else task.id, detail=str(error))
             return Verdict(delete=False, reason="store")
+
+    async def halted(self) -> str | None:
+        """Why nothing is worked just now, or None. Does not raise."""
+        why = await self._means.halt.reason()
+        self._metrics.remediation_stopped(why)
+        return why
+
+    async def _received(self, message: Message) -> TaskMessage:
+        task = self._reader.receive(message.body)
+        if task.action.name in support.HOLDING:
+            memory = await self._means.store.recall(task.target.account, task.target.name)
+            strange = support.remembered(task.action.name, task.target, task.params, memory)
+            if strange is not None:
+                raise TaskRefusedError("role-not-remembered", strange)
+        return task
+
+    async def _refused(self, message: Message, refused: TaskRefusedError) -> Verdict:
+        self._metrics.task_refused(refused.reason, message_id=message.id, detail=str(refused))
+        why = "there is none" if self._quarantine is None else await self._quarantine.put(message, refused.reason, str(refused))
+        self._metrics.task_quarantined(why, message_id=message.id)
+        return Verdict(delete=True) if why is None else Verdict(delete=False, reason="task-refused")
 
     async def _claimed(self, task: TaskMessage, agreed: Approval | None) -> Verdict:
         try:
@@ -131,8 +165,10 @@ class Executor:
             return Verdict(delete=False, reason="failed")
         # What people have agreed to does not age as a task on a queue does: the approval has a time limit of its own.
         now = self._means.clock()
-        mode, made = (self._means.modes.of(task.action.name, task.target.account), task.created_at) if agreed is None else (Mode.AUTO, now)
-        judgement = guards.judge(task.target, task.params, task.finding, made, now, own, self._limits.under(mode))
+        mode, made, happened = self._means.modes.of(task.action.name, task.target.account), task.created_at, task.happened_at
+        if agreed is not None:
+            mode, made, happened = Mode.AUTO, now, None
+        judgement = guards.judge(task.target, task.params, task.finding, made, now, own, self._limits.under(mode), happened)
         attempt = self._attempt(task, own, agreed)
         work = _Work(attempt, judgement, task.claim, f"{task.claim}:told", agreed)
         if await self._means.store.settled([work.done]):
@@ -147,10 +183,13 @@ class Executor:
             return Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
         try:
             verdict = await self._waits_otherwise(task, agreed) or await self._worked(work)
+        except BusyError:
+            verdict = Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
         except FAILURES as error:
-            await attempt.journal("failed", reason(error))
-            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
-            verdict = Verdict(delete=False, reason="failed")
+            outcome = "stopped" if isinstance(error, HaltedError) else "failed"
+            await attempt.journal(outcome, reason(error))
+            self._metrics.remediated(task.action.name, outcome, task_id=task.id, detail=reason(error))
+            verdict = Verdict(delete=False, reason=outcome)
         await attempt.release()
         return verdict
 
@@ -174,6 +213,9 @@ class Executor:
             return await self._held(work, touched)
         if not plan.steps:
             return await self._settled(work, "already-done", None, after=plan.state)
+        live = await self._sentry.judge(attempt, plan, acting=work.judgement.stance is Stance.ACT)
+        if live is not None:
+            return await self._held(work, live)
         if work.judgement.stance is Stance.TELL:
             return await self._held(work, work.judgement)
         verdict = await self._put_to_people(work, plan)

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
+from worker.glob import Glob
 from worker.model import Target
 from worker.modes import Mode
 from worker.settings import Settings
@@ -45,18 +46,22 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that guards heed. `mode` is the one that holds for the task; `of` has that of most tasks, `under` another one."""
+    """The settings that guards heed. `mode` is the one that holds for the task; `of` has that of most tasks, `under` another one.
+
+    `exempt` and `exempt_tags` are patterns as they are written; a tag's is `KEY` or `KEY=VALUE`.
+    """
 
     mode: Mode
     exempt: Sequence[str]
     max_age: timedelta
     irreversible: bool = False
+    exempt_tags: Sequence[str] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Those that the settings set."""
         age = timedelta(seconds=settings.max_task_age_seconds)
-        return cls(settings.remediation_mode, settings.exempt_principals, age, settings.allow_irreversible)
+        return cls(settings.remediation_mode, settings.exempt_principals, age, settings.allow_irreversible, settings.exempt_tags)
 
     def under(self, mode: Mode) -> Limits:
         """The same in another mode."""
@@ -103,8 +108,12 @@ def judge(
     now: datetime,
     own: Identity,
     limits: Limits,
+    happened_at: datetime | None = None,
 ) -> Judgement:
-    """What may be done about a task, as far as the task itself tells."""
+    """What may be done about a task, as far as the task itself tells.
+
+    It is as old as the older of itself and the event of its finding: a log that is read again makes new tasks for old events.
+    """
     principal = params.get("user") if target.type == "access-key" else target.name
     principal = principal if isinstance(principal, str) else target.name
     subject = finding.get("subject")
@@ -126,11 +135,12 @@ def judge(
         return spared
     if limits.mode not in (Mode.AUTO, Mode.APPROVE):
         return Judgement(Stance.TELL, "shadow-mode", "the mode is shadow: nothing is changed")
-    age = now - created_at
-    if age > limits.max_age:
-        return Judgement(Stance.TELL, "too-old", f"the task is {age} old, more than {limits.max_age}")
-    if -age > CLOCK_SKEW:
-        return Judgement(Stance.TELL, "from-the-future", f"the task was made {-age} ahead of now")
+    ages = {"the task": now - created_at} | ({} if happened_at is None else {"the event of its finding": now - happened_at})
+    for what, age in ages.items():
+        if age > limits.max_age:
+            return Judgement(Stance.TELL, "too-old", f"{what} is {age} old, more than {limits.max_age}")
+        if -age > CLOCK_SKEW:
+            return Judgement(Stance.TELL, "from-the-future", f"{what} is {-age} ahead of now")
     if limits.mode is Mode.APPROVE:
         return Judgement(Stance.ASK, "approve-mode", "the mode is approve: people are asked first")
     return Judgement(Stance.ACT, "", "")
@@ -149,6 +159,16 @@ def judge_touched(touches: Iterable[str], own: Identity, limits: Limits) -> Judg
     return None
 
 
+def judge_tags(whose: str, tags: Mapping[str, str], limits: Limits) -> Judgement | None:
+    """What the tags of something that is touched say against acting, or None. Case makes no difference, in values neither."""
+    for pattern in limits.exempt_tags:
+        wanted, equals, value = pattern.partition("=")
+        for key, told in tags.items():
+            if _glob(wanted).fits(key) and (not equals or _glob(value).fits(told)):
+                return Judgement(Stance.EXEMPT, "exempt", f"{whose} has the tag {key}={told}, as {pattern} of TRAILMEND_EXEMPT_TAGS")
+    return None
+
+
 def judge_loss(limits: Limits) -> Judgement | None:
     """What speaks against a plan with a step that no call could undo, or None."""
     if limits.irreversible:
@@ -160,9 +180,14 @@ def _exempt(named: Iterable[str], patterns: Sequence[str]) -> Judgement | None:
     # IAM tells no two names apart by case alone, and sparing one too many is the safe side.
     for one in named:
         for pattern in patterns:
-            if fnmatchcase(one.casefold(), pattern.casefold()):
+            if _glob(pattern).fits(one):
                 return Judgement(Stance.EXEMPT, "exempt", f"{one} matches {pattern} of TRAILMEND_EXEMPT_PRINCIPALS")
     return None
+
+
+@lru_cache(maxsize=1024)
+def _glob(pattern: str) -> Glob:
+    return Glob(pattern)
 
 
 def _agrees(target: Target) -> bool:
@@ -171,6 +196,12 @@ def _agrees(target: Target) -> bool:
         return False
     # CloudTrail names no ARN for an access key; where one is given it is the user's.
     return kind == "user" if target.type == "access-key" else kind == target.type and parts[-1] == target.name
+
+
+def kind_and_name(arn: str) -> tuple[str, str]:
+    """What kind of thing an IAM ARN names (user, role, instance-profile, ...), and its name without the path."""
+    _, kind, parts = _split(arn)
+    return kind, parts[-1] if parts else ""
 
 
 def _split(arn: str) -> tuple[str, str, list[str]]:

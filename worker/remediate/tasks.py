@@ -1,14 +1,15 @@
 """A task message, read as what it is: untrusted input. Pure.
 
 In goes the body of a queue message, out comes a `TaskMessage` or a `TaskRefusedError` whose reason is one of `REASONS`. Whoever can write to the
-task queue wrote it, so: its size is bounded before it is parsed, its form is held to the shipped JSON Schema, its `params` to the schema
-of its action, every name to the letters AWS allows, and its id to what an id of this task must be.
+task queue wrote it, so: its size is bounded before it is parsed, its signature is checked before anything else of it is looked at (where there is a
+key), its form is held to the shipped JSON Schema, its `params` to the schema of its action, every name to the letters AWS allows, its id to what an id
+of this task must be, and its target to what its finding supports.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -18,7 +19,9 @@ import orjson
 from jsonschema import Draft202012Validator
 
 from worker.model import Target, stable_id
+from worker.remediate import support
 from worker.remediate.steps import Action
+from worker.signature import MEMBER, is_signed
 
 TASK_SCHEMA = "trailmend.task/1"
 """The form of messages that is read here."""
@@ -26,7 +29,19 @@ TASK_SCHEMA = "trailmend.task/1"
 MAX_BODY_BYTES = 256 * 1024
 """Far above any task of ours, and what a journal line can hold in any store."""
 
-REASONS = ("oversized", "not-json", "wrong-schema", "wrong-params", "unknown-action", "wrong-id")
+REASONS = (
+    "oversized",
+    "not-json",
+    "unsigned",
+    "wrong-signature",
+    "wrong-schema",
+    "wrong-params",
+    "unknown-action",
+    "wrong-id",
+    "unsupported",
+    "role-not-remembered",
+)
+"""The last one is `support.remembered`'s."""
 
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-names
@@ -43,7 +58,10 @@ class TaskRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """A task as it came off the queue, in good form. `params` is as the action's schema wants it; `finding` is for the journal."""
+    """A task as it came off the queue, in good form. `params` is as the action's schema wants it; `finding` is for the journal.
+
+    `happened_at` is when the event of its finding was, where that is told.
+    """
 
     id: str
     action: Action
@@ -51,6 +69,7 @@ class TaskMessage:
     params: Mapping[str, Any]
     finding: Mapping[str, Any]
     created_at: datetime
+    happened_at: datetime | None = None
 
     @property
     def claim(self) -> str:
@@ -76,25 +95,37 @@ class TaskMessage:
 
 
 class TaskReader:
-    """Reads messages for the actions given."""
+    """Reads messages for the actions given. With `keys`, one that is received must be signed by one of them."""
 
-    def __init__(self, actions: Iterable[Action]) -> None:
+    def __init__(self, actions: Iterable[Action], keys: Sequence[bytes] = ()) -> None:
+        self._keys = tuple(keys)
         self._actions = {action.name: (action, Draft202012Validator(action.params)) for action in actions}
         # By path: dispatch writes tasks and this reads them, and neither knows the other's code.
         schema = resources.files("worker").joinpath("dispatch", "schemas", "task.schema.json").read_bytes()
         self._envelope = Draft202012Validator(orjson.loads(schema))
 
+    def receive(self, body: str) -> TaskMessage:
+        """The task in the body of a queue's message. Raises `TaskRefusedError`."""
+        value = _parsed(body)
+        if self._keys and isinstance(value, dict):
+            _hold_to_keys(value, self._keys)
+        task = self._task(value)
+        if task.happened_at is None and value["finding"]["event"]["time"] is not None:
+            raise TaskRefusedError("wrong-schema", "finding.event.time: not an RFC 3339 time with its zone")
+        missing = support.missing(task.action.name, task.target, task.params, task.finding)
+        if missing is not None:
+            raise TaskRefusedError("unsupported", missing)
+        return task
+
     def read(self, body: str) -> TaskMessage:
-        """The task in a message's body. Raises `TaskRefusedError`."""
-        size = len(body.encode("utf-8", "surrogatepass"))
-        if size > MAX_BODY_BYTES:
-            raise TaskRefusedError("oversized", f"{size} bytes; a task has at most {MAX_BODY_BYTES}")
-        try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise TaskRefusedError("not-json", str(error)) from None
+        """The task in a text of our own, such as the journal's: held to its form alone. Raises `TaskRefusedError`."""
+        return self._task(_parsed(body))
+
+    def _task(self, value: Any) -> TaskMessage:
         _hold(self._envelope, value, "wrong-schema")
         created_at = _moment(value["created_at"])
+        if created_at is None:
+            raise TaskRefusedError("wrong-schema", "created_at: not an RFC 3339 time with its zone")
         target = Target(**value["target"])
         if not _ACCOUNT.fullmatch(target.account):
             raise TaskRefusedError("wrong-schema", "target.account: not 12 digits")
@@ -110,7 +141,27 @@ class TaskReader:
             )
         if value["id"] != stable_id("task", value["finding"]["id"], action.name, target.type, target.account, target.name):
             raise TaskRefusedError("wrong-id", "id: not the id of this action on this target for this finding")
-        return TaskMessage(value["id"], action, target, value["params"], value["finding"], created_at)
+        happened_at = _moment(value["finding"]["event"]["time"])
+        return TaskMessage(value["id"], action, target, value["params"], value["finding"], created_at, happened_at)
+
+
+def _parsed(body: str) -> Any:
+    size = len(body.encode("utf-8", "surrogatepass"))
+    if size > MAX_BODY_BYTES:
+        raise TaskRefusedError("oversized", f"{size} bytes; a task has at most {MAX_BODY_BYTES}")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise TaskRefusedError("not-json", str(error)) from None
+
+
+def _hold_to_keys(value: Mapping[str, Any], keys: Sequence[bytes]) -> None:
+    if MEMBER not in value:
+        raise TaskRefusedError(
+            "unsigned", f"it has no member {MEMBER}, and TRAILMEND_TASK_KEY is set: whoever writes tasks must have it too"
+        )
+    if not is_signed(value, keys):
+        raise TaskRefusedError("wrong-signature", f"{MEMBER}: made by no secret of TRAILMEND_TASK_KEY, or for another task than this")
 
 
 def _hold(validator: Draft202012Validator, value: Any, reason: str) -> None:
@@ -120,11 +171,9 @@ def _hold(validator: Draft202012Validator, value: Any, reason: str) -> None:
         raise TaskRefusedError(reason, f"{fault.json_path[:200]}: {fault.message[:300]}")
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise TaskRefusedError("wrong-schema", "created_at: not an RFC 3339 time with its zone")
+        return None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None

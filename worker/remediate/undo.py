@@ -16,9 +16,10 @@ import orjson
 from worker.modes import Mode
 from worker.remediate import guards
 from worker.remediate.actions import ACTIONS
-from worker.remediate.attempt import FAILURES, Attempt, Means, reason
+from worker.remediate.attempt import FAILURES, Attempt, HaltedError, Means, reason
 from worker.remediate.guards import Judgement, Limits, Stance
 from worker.remediate.history import History
+from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Clients, Done, Plan, Refusal, Step
 from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
 from worker.state.store import Claim
@@ -38,6 +39,7 @@ class Undo:
     def __init__(self, means: Means, limits: Limits, task: TaskMessage, done: Done, approver: str) -> None:
         self._means = means
         self._limits = limits
+        self._sentry = Sentry(limits)
         self._task = task
         self._done = done
         self._approver = approver
@@ -56,16 +58,24 @@ class Undo:
 
     async def prospect(self) -> Plan | Refusal:
         """What would be done, to be shown and agreed to. Raises one of `FAILURES`."""
+        halted = await self._means.halt.reason()
+        if halted is not None:
+            return Refusal("stopped", halted)
         attempt = await self._attempt()
         judgement = self._judge(attempt)
         if judgement.stance in (Stance.REFUSE, Stance.EXEMPT):
             return Refusal(judgement.reason, judgement.says)
         plan = await attempt.look()
-        touched = None if isinstance(plan, Refusal) else guards.judge_touched(plan.touches, attempt.own, self._limits)
-        return plan if touched is None else Refusal(touched.reason, touched.says)
+        if isinstance(plan, Refusal):
+            return plan
+        against = guards.judge_touched(plan.touches, attempt.own, self._limits) or await self._sentry.judge(attempt, plan, acting=False)
+        return plan if against is None else Refusal(against.reason, against.says)
 
     async def carry_out(self, agreed: Sequence[Step]) -> Ending:
         """Do what was agreed to and nothing else. Raises `StoreError`, and one of `FAILURES` before anything is claimed."""
+        halted = await self._means.halt.reason()
+        if halted is not None:
+            return Ending("stopped", halted)
         attempt = await self._attempt()
         if attempt.mode is Mode.OFF:
             return Ending("off", f"the mode of {self._task.action.name} in {self._task.target.account} is off")
@@ -81,7 +91,7 @@ class Undo:
         try:
             ending = await self._carried_out(attempt, agreed)
         except FAILURES as error:
-            ending = Ending("undo-failed", reason(error))
+            ending = Ending("undo-stopped" if isinstance(error, HaltedError) else "undo-failed", reason(error))
             await attempt.journal(ending.outcome, ending.reason)
         if ending.outcome == "undone":
             await attempt.settle(key)
@@ -96,7 +106,8 @@ class Undo:
             return Ending("undo-refused", says)
         ending = None
         strictest = judgement if judgement.stance in (Stance.REFUSE, Stance.EXEMPT) else None
-        strictest = strictest or guards.judge_touched(plan.touches, attempt.own, self._limits) or judgement
+        strictest = strictest or guards.judge_touched(plan.touches, attempt.own, self._limits)
+        strictest = strictest or await self._sentry.judge(attempt, plan, acting=judgement.stance is Stance.ACT) or judgement
         if strictest.stance is not Stance.ACT:
             ending = Ending("undo-refused", f"{strictest.reason}: {strictest.says}")
         elif [step.as_dict() for step in plan.steps] != [step.as_dict() for step in agreed]:

@@ -75,7 +75,7 @@ class Waiting:
             stands = standing(approval, self._clock())
             carrying = self._executor.carry_out(approval) if stands is Standing.APPROVED else self._executor.close(approval, stands.value)
             verdict = await carrying
-            if verdict.reason != "busy" and await self._stands(approval):
+            if verdict.reason not in ("busy", "stopped") and await self._stands(approval):
                 self._put_off(approval)
         except Exception as error:  # noqa: BLE001  # a defect of ours must not take the messages in hand down with it
             self._metrics.fault("approvals", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)

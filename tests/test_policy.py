@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.enrich.policy import ADMINISTRATOR_ACCESS, ESCALATING, LIFTING, Own, Policy, judge
+from worker.policy import ADMINISTRATOR_ACCESS, ESCALATING, LIFTING, Own, Policy, judge
 
 USER = "arn:aws:iam::111122223333:user/staff/eve"
 OWN = Own("eve", {"user": [USER], "group": ["arn:aws:iam::111122223333:group/ops"], "policy": ["arn:aws:iam::111122223333:policy/mine"]})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -121,17 +121,23 @@ class _Statement:
 
 def judge(policies: Sequence[Policy], boundary: Policy | None = None, own: Own | None = None) -> Judgement:
     """Judge the policies of a principal, within its permissions boundary if it has one."""
+    statements, _ = _read(policies)
+    limits, _ = _read([] if boundary is None else [boundary])
+    judged = rank(policies, boundary)
+    if _shut(statements + limits):
+        return judged
+    return replace(judged, can_escalate=_escalating(statements, None if boundary is None else limits, own or Own()))
+
+
+def rank(policies: Sequence[Policy], boundary: Policy | None = None) -> Judgement:
+    """Like `judge`, but for what it could become: for whoever asks about a whole account."""
     statements, unread = _read(policies)
     limits, limit_unread = _read([] if boundary is None else [boundary])
-    own = own or Own()
-    everything = statements + limits
-    refusing = [one for one in everything if not one.allows]
-    exceptions = tuple(dict.fromkeys(one.policy for one in refusing))
-    shut = [one for one in refusing if not one.conditional and one.of_nearly_everything]
+    exceptions = tuple(dict.fromkeys(one.policy for one in statements + limits if not one.allows))
+    shut = _shut(statements + limits)
     if shut:
         but = "" if shut[0].of_everything else "all but some of "
         return Judgement(administrator=False, because=f"{shut[0].policy} denies {but}everything", exceptions=exceptions)
-    escalating = _escalating(statements, None if boundary is None else limits, own)
     administrator, because = _verdict([one for one in statements if one.allows], unread)
     if administrator is not False and boundary is not None:
         within, how = _verdict([one for one in limits if one.allows], limit_unread)
@@ -139,7 +145,12 @@ def judge(policies: Sequence[Policy], boundary: Policy | None = None, own: Own |
             limited = "limited by" if within is False else "within"
             administrator = within
             because = f"{because}, but {limited} a permissions boundary: {how}"
-    return Judgement(administrator, because, exceptions, escalating)
+    return Judgement(administrator, because, exceptions)
+
+
+def _shut(statements: Sequence[_Statement]) -> Sequence[_Statement]:
+    """What denies all or nearly all whatever the circumstances."""
+    return [one for one in statements if not one.allows and not one.conditional and one.of_nearly_everything]
 
 
 def _verdict(allowing: Sequence[_Statement], unread: Sequence[str]) -> tuple[bool | None, str]:
