@@ -19,10 +19,11 @@ from worker.aws import explain
 from worker.model import Target, stable_id
 from worker.remediate.actions.enforce_mfa import POLICY_NAME
 from worker.remediate.attempt import FAILURES, SETTLING_WAITS, Attempt, Means, StoppedError, reason
-from worker.remediate.errand import speaks_against
+from worker.remediate.errand import guards_say, live_guards_say
 from worker.remediate.guards import Identity, Limits
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import owner_arn
+from worker.remediate.sentry import Sentry
 from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted
 from worker.remediate.tasks import TaskMessage
 from worker.state.store import Claim
@@ -81,7 +82,7 @@ class EnrollMfa:
             )
         steps = (
             Step("iam", "CreateVirtualMFADevice", {"VirtualMFADeviceName": device}, f"make the virtual MFA device {serial}"),
-            Step("iam", "EnableMFADevice", {"UserName": user, "SerialNumber": serial}, f"enable it for user {user} with two of its codes"),
+            _enabling(user, serial, {}),
         )
         return Plan(steps, state, (owner,))
 
@@ -111,15 +112,15 @@ class Enrolment:
     def __init__(self, means: Means, limits: Limits, task: TaskMessage, own: Identity, approver: str) -> None:
         self._means = means
         self._limits = limits
+        self._sentry = Sentry(limits)
         self._task = task
-        self._own = own
         self._attempt = Attempt(
             means, task, lambda clients: task.action.plan(task, clients), own, f"{means.owner}:{task.id}", approver=approver
         )
 
     async def prospect(self) -> Plan | Refusal:
         """What would be done; a guard's no is a refusal too."""
-        against = await speaks_against(self._means, self._limits, self._task, self._own)
+        against = guards_say(self._attempt, self._limits)
         if against is None:
             plan = await self._attempt.look()
             if isinstance(plan, Refusal):
@@ -127,7 +128,7 @@ class Enrolment:
             if not plan.steps:
                 says = f"user {self._task.target.name} has this MFA device already; --another and --device NAME give one more"
                 return Refusal("has-mfa", says, plan.state)
-            against = await speaks_against(self._means, self._limits, self._task, self._own, plan)
+            against = await live_guards_say(self._attempt, plan, self._limits, self._sentry, acting=False)
             if against is None:
                 return plan
         return Refusal(against.reason, against.says)
@@ -142,7 +143,7 @@ class Enrolment:
                 await self._attempt.release()
                 return plan
             await self._attempt.journal("started", None)
-            made = (await self._called("create_virtual_mfa_device", plan.steps[0].parameters))["VirtualMFADevice"]
+            made = (await self._attempt.call(plan.steps[0]))["VirtualMFADevice"]
         except FAILURES as error:
             said = reason(error)
             if explain(error).code == "EntityAlreadyExists":
@@ -156,7 +157,7 @@ class Enrolment:
         """Enable it and read back; the state after. Raises `WrongCodesError` too."""
         codes = {"AuthenticationCode1": first, "AuthenticationCode2": second}
         try:
-            await self._called("enable_mfa_device", {"UserName": device.user, "SerialNumber": device.serial, **codes})
+            await self._attempt.call(_enabling(device.user, device.serial, codes))
         except ClientError as error:
             if explain(error).code == "InvalidAuthenticationCode":
                 raise WrongCodesError from error
@@ -179,7 +180,8 @@ class Enrolment:
             if state is not None:
                 await self._ended("enrolled", why, state)
                 return f"the device {device.serial} is enabled: user {device.user} has it now"
-            await self._called("delete_virtual_mfa_device", {"SerialNumber": device.serial})
+            parameters = {"SerialNumber": device.serial}
+            await self._attempt.call(Step("iam", "DeleteVirtualMFADevice", parameters, f"delete the virtual MFA device {device.serial}"))
         except FAILURES as error:
             left = (
                 f"the unassigned device {device.serial} is left, for it could not be deleted ({reason(error)}): "
@@ -192,15 +194,11 @@ class Enrolment:
         plan = await self._attempt.look()
         return plan.state if isinstance(plan, Plan) and device.serial in plan.state["mfa_devices"] else None
 
-    async def _called(self, call: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        # Whoever types codes takes a while: the claims are renewed before each call.
-        if await self._attempt.claim(*self._attempt.held) is not Claim.WON:
-            raise StoppedError("another worker has taken the user over, because our lease ended")
-        iam = await self._means.accounts.client("iam", self._task.target.account)
-        answer: Mapping[str, Any] = await getattr(iam, call)(**parameters)
-        self._attempt.request_ids.append(answer.get("ResponseMetadata", {}).get("RequestId"))
-        return answer
-
     async def _ended(self, outcome: str, why: str | None, after: Mapping[str, Any] | None = None) -> None:
         await self._attempt.journal(outcome, why, after=after)
         await self._attempt.release()
+
+
+def _enabling(user: str, serial: str, codes: Mapping[str, str]) -> Step:
+    parameters = {"UserName": user, "SerialNumber": serial, **codes}
+    return Step("iam", "EnableMFADevice", parameters, f"enable it for user {user} with two of its codes")

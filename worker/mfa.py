@@ -131,7 +131,7 @@ class Enrolling:
 
     @asynccontextmanager
     async def _means(self) -> AsyncIterator[Means]:
-        async with Accounts(session(self.environment), self.settings) as accounts:
+        async with Accounts(session(self.environment), self.settings, mending=True) as accounts:
             store = await open_store(self.settings.state, accounts)
             try:
                 owner = f"{socket.gethostname()}:{os.getpid()}"

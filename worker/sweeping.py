@@ -20,6 +20,7 @@ from worker.model import stable_id
 from worker.modes import Mode
 from worker.remediate.attempt import FAILURES, Means, reason
 from worker.remediate.guards import Limits
+from worker.remediate.sentry import Sentry
 from worker.settings import Settings
 from worker.state.opening import open_store
 from worker.sweep.pace import PacedAccounts
@@ -89,7 +90,8 @@ class Place:
         every = (own.account, *self.settings.accounts) if asked.every else (asked.accounts or (own.account,))
         # A later sweep may act on the same user again, and so its tasks are others.
         run = stable_id("sweep", means.owner, self.clock().isoformat())
-        sweep = Sweep(means, Limits.of(self.settings), asked.choice, run, own.arn)
+        limits = Limits.of(self.settings)
+        sweep = Sweep(means, limits, asked.choice, run, own.arn, Sentry(limits))
         with self._progress("looking") as told:
             survey = await replace(sweep, **told).survey(list(dict.fromkeys(every)), asked.users)
         self._show(asked, survey)

@@ -16,6 +16,7 @@ from worker.aws import Accounts
 from worker.modes import Mode
 from worker.remediate.attempt import Means
 from worker.remediate.guards import Limits
+from worker.remediate.sentry import Sentry
 from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
 from worker.sweep.sweep import Row, Survey, Sweep
@@ -93,7 +94,7 @@ class Estate:
     def sweep(self, *only: str, days: int = 45, mfa_for_keys: bool = False, **changed: Any) -> Sweep:
         """What is to be swept, by default all. Keyword arguments are settings that differ."""
         means, limits = self.means(), Limits.of(replace(self.settings, **changed))
-        return Sweep(means, limits, Choice(frozenset(only or SWEPT), days, mfa_for_keys), f"run-{means.owner}", OPERATOR)
+        return Sweep(means, limits, Choice(frozenset(only or SWEPT), days, mfa_for_keys), f"run-{means.owner}", OPERATOR, Sentry(limits))
 
     def pass_lease(self) -> None:
         self.now += timedelta(minutes=6)

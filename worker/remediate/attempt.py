@@ -169,39 +169,43 @@ class Attempt:
             if step.irreversible:
                 # Live state may have moved since the plan was made, and this is the last moment to see it.
                 self._hold_to(step, await self.look())
-            self.request_ids.append(await self._taken(step))
+            await self.call(step)
         return await self._verified()
 
-    def _hold_to(self, step: Step, again: Plan | Refusal) -> None:
-        if isinstance(again, Refusal) or step.parameters not in [one.parameters for one in again.steps]:
-            raise StoppedError(f"live state no longer asks for it: {step.says}")
-
-    async def _taken(self, step: Step) -> str | None:
+    async def call(self, step: Step) -> Mapping[str, Any]:
+        """Take one step; answers what AWS does. Raises as `carry_out` does."""
         for wait in (*SETTLING_WAITS, None):
             await self._renew()
             halted = await self.means.halt.reason()
             if halted is not None:
                 raise HaltedError(halted)
             try:
-                return await self._called(step)
+                answer = await self._called(step)
             except ClientError as error:
                 if wait is None or explain(error).code not in step.settling:
                     raise
-            await self.means.sleep(wait)
+                await self.means.sleep(wait)
+            else:
+                self.request_ids.append(Answered.of(answer).request_id)
+                return answer
         raise AssertionError("the last try either answers or raises")
 
-    async def _called(self, step: Step) -> str | None:
+    def _hold_to(self, step: Step, again: Plan | Refusal) -> None:
+        if isinstance(again, Refusal) or step.parameters not in [one.parameters for one in again.steps]:
+            raise StoppedError(f"live state no longer asks for it: {step.says}")
+
+    async def _called(self, step: Step) -> Mapping[str, Any]:
         means, task = self.means, self.task
         now, account = means.clock(), task.target.account
         intention = Intention.of(task.action.name, task.id, means.secret(16), now, account, step.service, step.api)
         await means.store.settle([intention.key], self.claimant, now)
         try:
-            answered = await take(step, self.clients, intention.agent)
+            answer = await take(step, self.clients, intention.agent)
         except ClientError as error:
             await self._note(intention, Answered.of(error.response), refused=True)
             raise
-        await self._note(intention, answered, refused=False)
-        return answered.request_id
+        await self._note(intention, Answered.of(answer), refused=False)
+        return answer
 
     async def _note(self, intention: Intention, answered: Answered, *, refused: bool) -> None:
         """Write down the request id of a call. A try before that got no answer has one too, and is then known by the intention alone."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from worker.modes import Mode
 from worker.remediate import guards
-from worker.remediate.attempt import FAILURES, Attempt, Means, reason
+from worker.remediate.attempt import FAILURES, Attempt, HaltedError, Means, reason
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
+from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Clients, Plan, Refusal, Step
 from worker.remediate.tasks import TaskMessage
 from worker.remediate.undo import Ending
@@ -43,13 +44,17 @@ class Errand:
     planned: Callable[[Clients], Awaitable[Plan | Refusal]]
     own: Identity
     approver: str
+    sentry: Sentry
 
     async def prospect(self) -> Prospect:
         """What would be done, to be shown and agreed to. Raises one of `FAILURES`."""
-        return await self._prospect(self._attempt())
+        return await self._prospect(self._attempt(), acting=False)
 
     async def carry_out(self, agreed: Sequence[Step]) -> Ending:
         """Do what was agreed to and nothing else: `applied`, `already-done`, or why not. Raises `StoreError`."""
+        halted = await self.means.halt.reason()
+        if halted is not None:
+            return Ending("stopped", halted)
         if self._attempt().mode is Mode.OFF:
             return Ending("off", f"the mode of {self.task.action.name} in {self.task.target.account} is off")
         attempt = self._attempt()
@@ -61,7 +66,7 @@ class Errand:
         try:
             ending = await self._carried_out(attempt, agreed)
         except FAILURES as error:
-            ending = Ending("failed", reason(error))
+            ending = Ending("stopped" if isinstance(error, HaltedError) else "failed", reason(error))
             await attempt.journal(ending.outcome, ending.reason)
         if ending.outcome in ("applied", "already-done"):
             await attempt.settle(self.task.claim)
@@ -69,7 +74,7 @@ class Errand:
         return ending
 
     async def _carried_out(self, attempt: Attempt, agreed: Sequence[Step]) -> Ending:
-        found = await self._prospect(attempt)
+        found = await self._prospect(attempt, acting=True)
         if found.plan is not None and found.verdict == "as-wanted":
             await attempt.journal("already-done", None, after=found.plan.state)
             return Ending("already-done")
@@ -85,14 +90,14 @@ class Errand:
         await attempt.journal("applied", None, after=await attempt.carry_out(found.plan))
         return Ending("applied")
 
-    async def _prospect(self, attempt: Attempt) -> Prospect:
-        against = await speaks_against(self.means, self.limits, self.task, self.own)
+    async def _prospect(self, attempt: Attempt, *, acting: bool) -> Prospect:
+        against = guards_say(attempt, self.limits)
         if against is not None:
             return _held(against)
         plan = await attempt.look()
         if isinstance(plan, Refusal):
             return Prospect("refused", f"{plan.reason}: {plan.says}")
-        against = await speaks_against(self.means, self.limits, self.task, self.own, plan)
+        against = await live_guards_say(attempt, plan, self.limits, self.sentry, acting=acting)
         if against is not None:
             return _held(against, plan)
         return Prospect("planned" if plan.steps else "as-wanted", None, plan)
@@ -101,14 +106,17 @@ class Errand:
         return Attempt(self.means, self.task, self.planned, self.own, f"{self.means.owner}:{self.task.id}", approver=self.approver)
 
 
-async def speaks_against(means: Means, limits: Limits, task: TaskMessage, own: Identity, plan: Plan | None = None) -> Judgement | None:
-    """What guards say against an errand, or None: the one place where they are asked. Without a plan nothing was read from AWS yet."""
-    if plan is None:
-        # Asked for now: an errand does not age as a task on a queue does, and no mode speaks against what a person agrees to.
-        now = means.clock()
-        judged = guards.judge(task.target, task.params, task.finding, now, now, own, limits)
-        return judged if judged.stance in (Stance.REFUSE, Stance.EXEMPT) else None
-    touched = guards.judge_touched(plan.touches, own, limits)
+def guards_say(attempt: Attempt, limits: Limits) -> Judgement | None:
+    """What speaks against an errand before anything is read from AWS, or None."""
+    # Asked for now: an errand does not age as a task on a queue does, and no mode speaks against what a person agrees to.
+    task, now = attempt.task, attempt.means.clock()
+    judged = guards.judge(task.target, task.params, task.finding, now, now, attempt.own, limits)
+    return judged if judged.stance in (Stance.REFUSE, Stance.EXEMPT) else None
+
+
+async def live_guards_say(attempt: Attempt, plan: Plan, limits: Limits, sentry: Sentry, *, acting: bool) -> Judgement | None:
+    """What speaks against the plan of an errand, or None. Raises one of `FAILURES`; `acting` is as of `Sentry.judge`."""
+    touched = guards.judge_touched(plan.touches, attempt.own, limits) or await sentry.judge(attempt, plan, acting=acting)
     if touched is not None:
         return touched
     return guards.judge_loss(limits) if plan.irreversible else None

@@ -169,11 +169,12 @@ class Answered:
         return cls(str(request_id) if request_id else None, bool(told.get("RetryAttempts")))
 
 
-async def take(step: Step, clients: Clients, agent: str) -> Answered:
-    """Make the call of a step, with `agent` at the end of its user agent. Raises what the client raises."""
+async def take(step: Step, clients: Clients, agent: str) -> Mapping[str, Any]:
+    """Make the call of a step, with `agent` at the end of its user agent; answers what the client does. Raises what the client raises."""
     client = await clients.get(step.service, step.region)
     with telling(agent):
-        return Answered.of(await getattr(client, xform_name(step.api))(**step.parameters))
+        answer: Mapping[str, Any] = await getattr(client, xform_name(step.api))(**step.parameters)
+    return answer
 
 
 async def found(call: Awaitable[Any]) -> Any:

@@ -19,6 +19,7 @@ from worker.remediate.attempt import FAILURES, Means, reason
 from worker.remediate.errand import Errand, Prospect
 from worker.remediate.guards import Identity, Limits
 from worker.remediate.keys import owner_arn
+from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Clients, Plan, Refusal, Step
 from worker.remediate.tasks import TaskMessage
 from worker.remediate.undo import Ending
@@ -95,6 +96,7 @@ class Sweep:
     choice: Choice
     run: str
     approver: str
+    sentry: Sentry
     expected: Callable[[int], None] = lambda _: None
     advanced: Callable[[], None] = lambda: None
     past: Past = field(default_factory=Past)
@@ -154,7 +156,7 @@ class Sweep:
 
     async def _row(self, want: Want, own: Identity, looking: Means) -> Row:
         task = self._task(want)
-        errand = Errand(self.means, self.limits, task, _planned(task, self.past), own, self.approver)
+        errand = Errand(self.means, self.limits, task, _planned(task, self.past), own, self.approver, self.sentry)
         return Row(want, errand, await replace(errand, means=looking).prospect())
 
     def _task(self, want: Want) -> TaskMessage:
