@@ -9,6 +9,7 @@ the call that was intended, is taken for it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -21,6 +22,7 @@ INTENDED_FOR = timedelta(minutes=5)
 """A call with all its tries (4 times 35 s) is over by then; what shows a token later is somebody else's."""
 CLOCKS_APART = timedelta(minutes=1)
 
+_SESSION = f"/{MARK}"
 _TOKEN = re.compile(r"trailmend-call/([a-z-]{1,64}\.[A-Za-z0-9-]{1,64}\.([0-9]{10,11})\.[0-9a-f]{32})(?![0-9a-f])", re.ASCII)
 
 
@@ -104,22 +106,24 @@ def is_marked(record: Record) -> bool:
 
     Reads are left aside, and data events such as our own in the state's table: the executor writes neither down.
     """
-    if record.event.get("readOnly") is True or record.event.get("eventCategory") == "Data":
+    event = record.event
+    agent = event.get("userAgent")
+    if not (isinstance(agent, str) and MARK in agent) and not _sessions_marks(event):
         return False
-    return bool(marks_of(record))
+    return event.get("readOnly") is not True and event.get("eventCategory") != "Data"
 
 
 def marks_of(record: Record) -> tuple[str, ...]:
-    """Those of `user_agent`, `session_name` and `source_identity` by which a record says so."""
-    marks = []
-    agent: Any = record.event.get("userAgent")
-    if isinstance(agent, str) and MARK in agent:
-        marks.append("user_agent")
-    identity: Any = record.event.get("userIdentity")
-    if isinstance(identity, dict) and identity.get("type") == "AssumedRole":
-        arn = identity.get("arn")
-        if isinstance(arn, str) and arn.endswith(f"/{MARK}"):
-            marks.append("session_name")
-        if record.get("userIdentity", "sessionContext", "sourceIdentity") == MARK:
-            marks.append("source_identity")
-    return tuple(marks)
+    """Those of `user_agent`, `session_name` and `source_identity` that a record bears."""
+    agent = record.event.get("userAgent")
+    return (("user_agent",) if isinstance(agent, str) and MARK in agent else ()) + _sessions_marks(record.event)
+
+
+def _sessions_marks(event: Mapping[str, Any]) -> tuple[str, ...]:
+    identity = event.get("userIdentity")
+    if not isinstance(identity, dict) or identity.get("type") != "AssumedRole":
+        return ()
+    arn, context = identity.get("arn"), identity.get("sessionContext")
+    named = isinstance(arn, str) and arn.endswith(_SESSION)
+    sourced = isinstance(context, dict) and context.get("sourceIdentity") == MARK
+    return (("session_name",) if named else ()) + (("source_identity",) if sourced else ())
