@@ -148,8 +148,9 @@ class Estate:
             "TRAILMEND_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
             "TRAILMEND_REGIONS": "us-east-1",
             "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "30",
-            # On a busy machine too every fact is in time, so that none is awaited for a minute more: that is for tests which say so.
+            # On a busy machine too every fact is in time, and what is in hand is done before a stop: the opposite is for tests which say so.
             "TRAILMEND_ENRICH_DEADLINE_SECONDS": "120",
+            "TRAILMEND_GRACE_SECONDS": "150",
             "TRAILMEND_PROCESSES": "1",
             **more,
         }
