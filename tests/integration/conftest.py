@@ -132,8 +132,9 @@ class Estate:
         return found
 
     def found(self) -> list[str]:
-        """The names of the profiles whose deletion was found, sorted."""
-        return sorted(finding["subject"]["name"] for finding in self.findings() if finding["correlation"] is None)
+        """The names of the profiles whose deletion was found, sorted; an update with a fact that came late is no finding of its own."""
+        own = (finding for finding in self.findings() if finding["correlation"] is None and not finding["update"])
+        return sorted(finding["subject"]["name"] for finding in own)
 
     def found_together(self) -> list[str]:
         """The titles of the correlations that were told, sorted."""
