@@ -11,6 +11,7 @@ import structlog
 from aiobotocore.session import AioSession
 from prometheus_client import CollectorRegistry
 
+from tests.conftest import PATIENCE_SECONDS
 from worker.aws import Accounts
 from worker.enrich.investigator import Investigator
 from worker.model import Actor, Finding, Level, Origin, ProfileEvent, Record, Rule, Subject
@@ -80,7 +81,9 @@ async def investigate(
     accounts: list[Accounts] = []
 
     async def run(finding: Finding, **settings: Any) -> Any:
-        whole = Settings(**{"member_role_name": "trailmend", "regions": ("us-east-1",), "enrich_deadline_seconds": 30.0, **settings})
+        whole = Settings(
+            **{"member_role_name": "trailmend", "regions": ("us-east-1",), "enrich_deadline_seconds": PATIENCE_SECONDS, **settings}
+        )
         accounts.append(Accounts(AioSession(), whole))
         return (await Investigator(accounts[-1], cast("Store", store), whole, metrics, clock).investigate(finding)).facts
 

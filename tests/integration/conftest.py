@@ -132,8 +132,9 @@ class Estate:
         return found
 
     def found(self) -> list[str]:
-        """The names of the profiles whose deletion was found, sorted."""
-        return sorted(finding["subject"]["name"] for finding in self.findings() if finding["correlation"] is None)
+        """The names of the profiles whose deletion was found, sorted; an update with a fact that came late is no finding of its own."""
+        own = (finding for finding in self.findings() if finding["correlation"] is None and not finding["update"])
+        return sorted(finding["subject"]["name"] for finding in own)
 
     def found_together(self) -> list[str]:
         """The titles of the correlations that were told, sorted."""
@@ -148,8 +149,9 @@ class Estate:
             "TRAILMEND_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
             "TRAILMEND_REGIONS": "us-east-1",
             "TRAILMEND_VISIBILITY_TIMEOUT_SECONDS": "30",
-            # On a busy machine too every fact is in time, so that none is awaited for a minute more: that is for tests which say so.
+            # On a busy machine too every fact is in time, and what is in hand is done before a stop: the opposite is for tests which say so.
             "TRAILMEND_ENRICH_DEADLINE_SECONDS": "120",
+            "TRAILMEND_GRACE_SECONDS": "150",
             "TRAILMEND_PROCESSES": "1",
             **more,
         }
