@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.remediate.world import CrashError, World, person, task
 from worker.dispatch import wire
 from worker.model import Answer, Decision, Message, Verdict, stable_id
 from worker.modes import Mode, Scope
+from worker.remediate import waiting
 from worker.remediate.attempt import LEASE
 from worker.remediate.history import audit
 from worker.remediate.undo import Ending
@@ -59,12 +61,12 @@ async def test_what_people_agree_to_is_done_and_can_be_undone(scene: Scene, worl
     assert differences(before, after)
     assert len(world.wire.calls) == len(approval.steps)
     assert await world.outcomes() == ["waiting", "started", "applied"]
-    waiting, started, applied = await world.journal()
-    assert waiting["effects"] == list(approval.effects)
-    assert waiting["approver"] is None
+    first, started, applied = await world.journal()
+    assert first["effects"] == list(approval.effects)
+    assert first["approver"] is None
     assert [[one["arn"], one["why"]] for one in applied["approver"]] == [[person("alice"), "alice has looked"]]
     assert started["approver"] == applied["approver"]
-    assert {line["mode"] for line in (waiting, started, applied)} == {"approve"}
+    assert {line["mode"] for line in (first, started, applied)} == {"approve"}
     assert await world.store.approvals() == []
     assert await world.handle(body, remediation_mode=Mode.APPROVE) == DONE
     await world.look()
@@ -380,13 +382,13 @@ async def test_what_fails_is_tried_again_later_and_later(world: World) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutUserPolicy")
 
     world.wire.meddle = deny
-    waiting = world.waiting()
+    watcher = world.waiting()
     pauses = []
     for _ in range(3):
         failed = len(await world.outcomes())
         began = world.now
         while len(await world.outcomes()) == failed:
-            await waiting.look()
+            await watcher.look()
             world.now += FIRST_PAUSE / 2
         pauses.append((world.now - began) // (FIRST_PAUSE / 2))
     assert pauses == [1, 2, 4]
@@ -494,6 +496,49 @@ async def test_a_death_between_any_two_writes_to_the_store_loses_and_doubles_not
             assert differences(before, await world.picture()) == {}
         assert at > 4
     assert (await audit(world.store.journal())).fault is None
+
+
+async def test_a_stop_waits_for_what_is_in_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that is on its way and what follows it are done before the watcher ends, and what was decided is found by itself."""
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.001)
+    await world.wait(json.dumps(await a_user_without_mfa(world)))
+    await world.answer()
+    begun, go = asyncio.Event(), asyncio.Event()
+    iam = await world.accounts.client("iam")
+    real = iam.put_user_policy
+
+    async def slow(**parameters: Any) -> Any:
+        begun.set()
+        await go.wait()
+        return await real(**parameters)
+
+    iam.put_user_policy = slow
+    watching = asyncio.create_task(world.waiting().watch())
+    await begun.wait()
+    watching.cancel()
+    await asyncio.sleep(0)
+    assert not watching.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    iam.put_user_policy = real
+    assert await world.outcomes() == ["waiting", "started", "applied"]
+
+
+async def test_what_waits_and_is_no_task_any_more_is_refused_and_can_be_rejected(world: World) -> None:
+    """As after a change of version: nothing is done, it is counted, and a no takes it away."""
+    await world.user()
+    approval = await world.wait(json.dumps(task("enforce-mfa", "user", "mallory")))
+    world.now += timedelta(seconds=1)
+    assert await world.store.ask(replace(approval, task={**approval.task, "action": "delete-user"}, asked_at=world.now), approval)
+    await world.answer()
+    await world.look()
+    assert len(await world.store.approvals()) == 1
+    await world.answer("bob", Answer.NO)
+    await world.look()
+    assert await world.store.approvals() == []
+    assert world.wire.calls == []
+    assert fakes.sample(world.metrics, "tasks_refused_total", reason="unknown-action") == 2
 
 
 # Half way.
