@@ -19,11 +19,17 @@ from tests.remediate.scenes import (
     Scene,
     a_bad_user,
     a_lost_fleet,
+    a_lost_role,
+    a_password,
     a_user_without_mfa,
+    a_weak_policy,
     an_active_key,
     differences,
     inactive_keys,
+    last_used,
+    no_policy,
     stolen_sessions,
+    unused_keys,
 )
 from tests.remediate.test_undo import as_before
 from tests.remediate.world import CrashError, World, person, task
@@ -108,6 +114,38 @@ async def test_in_off_and_shadow_nothing_changes_and_nobody_is_asked(scene: Scen
     assert await world.outcomes() == outcomes
     assert all(line["effects"] and line["mode"] == mode.value for line in await world.journal())
     assert await world.store.approvals() == []
+
+
+@pytest.mark.parametrize(
+    ("scene", "hits"),
+    [
+        (an_active_key, ["access key AKIA", "of user mallory is refused from then on: made 20", "never used"]),
+        (a_password, ["user mallory cannot sign in to the console without choosing a new password"]),
+        (a_user_without_mfa, ["nothing in the console but set up MFA", "access key AKIA"]),
+        (a_lost_role, ["every instance that uses instance profile web gets the credentials of role web-role again"]),
+        (a_lost_fleet, ["3 running instances", "eu-west-1, us-east-1", "1 stopped instances", "instance profile web exists again"]),
+        (a_weak_policy, ["every user of account 000000000000", "older than 90 days is locked out until an administrator helps"]),
+        (no_policy, ["every user of account 000000000000"]),
+        (unused_keys, ["access key AKIA", "never used"]),
+        (inactive_keys, ["nothing that works now stops", "can never be made active again"]),
+        (a_bad_user, ["denied everything", "a role that the user has assumed goes on", "access key AKIA"]),
+        (stolen_sessions, ["every session of role web-role", "honest ones too", "instances get theirs some hours later"]),
+    ],
+)
+async def test_who_agrees_is_told_whom_it_hits(scene: Scene, hits: list[str], world: World) -> None:
+    """The blast radius is read from live state: which keys and their last use, how many instances of which regions, and who else."""
+    approval = await world.wait(json.dumps(await scene(world)))
+    told = " | ".join(approval.effects)
+    assert [one for one in hits if one not in told] == []
+    assert "undo" in approval.undoing
+
+
+async def test_a_key_in_use_says_for_what(world: World) -> None:
+    """The service, the region and the day that IAM tells."""
+    body = await an_active_key(world)
+    await last_used(world, {body["target"]["name"]: world.now})
+    approval = await world.wait(json.dumps(body))
+    assert approval.effects[0].endswith(f"last used {world.now:%Y-%m-%d} (s3 in eu-west-1)")
 
 
 async def test_the_narrowest_mode_holds_for_a_task(world: World) -> None:
