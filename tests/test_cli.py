@@ -51,6 +51,15 @@ def test_every_settings_fault_is_told_at_once():
     assert all(f"TRAILMEND_{name}:" in done.stderr for name in ("CONCURRENCY", "STATE", "LOG_LEVEL"))
 
 
+@pytest.mark.parametrize(("name", "value"), [("REMEDIATION_MODES", "enforce-mfas=auto"), ("TWO_APPROVERS", "*,enforce-mfas@123456789012")])
+def test_a_mode_of_an_action_that_there_is_not_keeps_the_executor_from_starting(name, value):
+    """What is misspelt would hold for nothing: it is told with the actions that there are, and status 2."""
+    queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/tasks"
+    done = run("remediate", **{f"TRAILMEND_{name}": value, "TRAILMEND_TASK_QUEUE_URL": queue})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"trailmend: TRAILMEND_{name}: there is no action 'enforce-mfas'; there are require-password-reset, ")
+
+
 @pytest.mark.parametrize(("command", "variable"), [("run", "QUEUE_URL"), ("remediate", "TASK_QUEUE_URL")])
 def test_a_missing_queue_is_a_settings_fault(command, variable):
     """What a command cannot do without is named."""

@@ -68,7 +68,7 @@ class Ballot:
 
 def _outcome(approval: Approval, answer: Answer) -> str:
     if answer is Answer.NO:
-        return "rejected: it will not be done"
+        return "rejected: no executor will begin it from now on"
     missing = approval.needed - len(agreeing(approval))
     if missing > 0:
         return f"counted: one more person has to agree until {approval.expires_at:%Y-%m-%d %H:%M:%SZ}"

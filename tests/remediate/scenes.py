@@ -137,7 +137,7 @@ async def last_used(world: World, used: dict[str, datetime]) -> None:
     async def told(AccessKeyId: str) -> Any:  # noqa: N803  # as botocore spells it
         answer = await real(iam, AccessKeyId=AccessKeyId)
         if AccessKeyId in used:
-            answer["AccessKeyLastUsed"]["LastUsedDate"] = used[AccessKeyId]
+            answer["AccessKeyLastUsed"] |= {"LastUsedDate": used[AccessKeyId], "ServiceName": "s3", "Region": "eu-west-1"}
         return answer
 
     iam.get_access_key_last_used = told

@@ -196,7 +196,7 @@ async def test_a_rejected_task_is_not_done(today: World, capsys: Any, monkeypatc
     assert await trailmend("reject", body["id"]) == 1
     monkeypatch.setattr(sys, "stdin", Terminal("it is him on call\nreject\n"))
     assert await trailmend("reject", body["id"]) == 0
-    assert "rejected: it will not be done" in capsys.readouterr().out
+    assert "rejected: no executor will begin it" in capsys.readouterr().out
     await today.look()
     assert await today.outcomes() == ["waiting", "rejected"]
     assert today.wire.calls == []

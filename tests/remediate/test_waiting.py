@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,17 +19,24 @@ from tests.remediate.scenes import (
     Scene,
     a_bad_user,
     a_lost_fleet,
+    a_lost_role,
+    a_password,
     a_user_without_mfa,
+    a_weak_policy,
     an_active_key,
     differences,
     inactive_keys,
+    last_used,
+    no_policy,
     stolen_sessions,
+    unused_keys,
 )
 from tests.remediate.test_undo import as_before
 from tests.remediate.world import CrashError, World, person, task
 from worker.dispatch import wire
 from worker.model import Answer, Decision, Message, Verdict, stable_id
 from worker.modes import Mode, Scope
+from worker.remediate import waiting
 from worker.remediate.attempt import LEASE
 from worker.remediate.history import audit
 from worker.remediate.undo import Ending
@@ -59,12 +67,12 @@ async def test_what_people_agree_to_is_done_and_can_be_undone(scene: Scene, worl
     assert differences(before, after)
     assert len(world.wire.calls) == len(approval.steps)
     assert await world.outcomes() == ["waiting", "started", "applied"]
-    waiting, started, applied = await world.journal()
-    assert waiting["effects"] == list(approval.effects)
-    assert waiting["approver"] is None
+    first, started, applied = await world.journal()
+    assert first["effects"] == list(approval.effects)
+    assert first["approver"] is None
     assert [[one["arn"], one["why"]] for one in applied["approver"]] == [[person("alice"), "alice has looked"]]
     assert started["approver"] == applied["approver"]
-    assert {line["mode"] for line in (waiting, started, applied)} == {"approve"}
+    assert {line["mode"] for line in (first, started, applied)} == {"approve"}
     assert await world.store.approvals() == []
     assert await world.handle(body, remediation_mode=Mode.APPROVE) == DONE
     await world.look()
@@ -106,6 +114,38 @@ async def test_in_off_and_shadow_nothing_changes_and_nobody_is_asked(scene: Scen
     assert await world.outcomes() == outcomes
     assert all(line["effects"] and line["mode"] == mode.value for line in await world.journal())
     assert await world.store.approvals() == []
+
+
+@pytest.mark.parametrize(
+    ("scene", "hits"),
+    [
+        (an_active_key, ["access key AKIA", "of user mallory is refused from then on: made 20", "never used"]),
+        (a_password, ["user mallory cannot sign in to the console without choosing a new password"]),
+        (a_user_without_mfa, ["nothing in the console but set up MFA", "access key AKIA"]),
+        (a_lost_role, ["every instance that uses instance profile web gets the credentials of role web-role again"]),
+        (a_lost_fleet, ["3 running instances", "eu-west-1, us-east-1", "1 stopped instances", "instance profile web exists again"]),
+        (a_weak_policy, ["every user of account 000000000000", "older than 90 days is locked out until an administrator helps"]),
+        (no_policy, ["every user of account 000000000000"]),
+        (unused_keys, ["access key AKIA", "never used"]),
+        (inactive_keys, ["nothing that works now stops", "can never be made active again"]),
+        (a_bad_user, ["denied everything", "a role that the user has assumed goes on", "access key AKIA"]),
+        (stolen_sessions, ["every session of role web-role", "honest ones too", "instances get theirs some hours later"]),
+    ],
+)
+async def test_who_agrees_is_told_whom_it_hits(scene: Scene, hits: list[str], world: World) -> None:
+    """The blast radius is read from live state: which keys and their last use, how many instances of which regions, and who else."""
+    approval = await world.wait(json.dumps(await scene(world)))
+    told = " | ".join(approval.effects)
+    assert [one for one in hits if one not in told] == []
+    assert "undo" in approval.undoing
+
+
+async def test_a_key_in_use_says_for_what(world: World) -> None:
+    """The service, the region and the day that IAM tells."""
+    body = await an_active_key(world)
+    await last_used(world, {body["target"]["name"]: world.now})
+    approval = await world.wait(json.dumps(body))
+    assert approval.effects[0].endswith(f"last used {world.now:%Y-%m-%d} (s3 in eu-west-1)")
 
 
 async def test_the_narrowest_mode_holds_for_a_task(world: World) -> None:
@@ -380,13 +420,13 @@ async def test_what_fails_is_tried_again_later_and_later(world: World) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutUserPolicy")
 
     world.wire.meddle = deny
-    waiting = world.waiting()
+    watcher = world.waiting()
     pauses = []
     for _ in range(3):
         failed = len(await world.outcomes())
         began = world.now
         while len(await world.outcomes()) == failed:
-            await waiting.look()
+            await watcher.look()
             world.now += FIRST_PAUSE / 2
         pauses.append((world.now - began) // (FIRST_PAUSE / 2))
     assert pauses == [1, 2, 4]
@@ -494,6 +534,49 @@ async def test_a_death_between_any_two_writes_to_the_store_loses_and_doubles_not
             assert differences(before, await world.picture()) == {}
         assert at > 4
     assert (await audit(world.store.journal())).fault is None
+
+
+async def test_a_stop_waits_for_what_is_in_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that is on its way and what follows it are done before the watcher ends, and what was decided is found by itself."""
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.001)
+    await world.wait(json.dumps(await a_user_without_mfa(world)))
+    await world.answer()
+    begun, go = asyncio.Event(), asyncio.Event()
+    iam = await world.accounts.client("iam")
+    real = iam.put_user_policy
+
+    async def slow(**parameters: Any) -> Any:
+        begun.set()
+        await go.wait()
+        return await real(**parameters)
+
+    iam.put_user_policy = slow
+    watching = asyncio.create_task(world.waiting().watch())
+    await begun.wait()
+    watching.cancel()
+    await asyncio.sleep(0)
+    assert not watching.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    iam.put_user_policy = real
+    assert await world.outcomes() == ["waiting", "started", "applied"]
+
+
+async def test_what_waits_and_is_no_task_any_more_is_refused_and_can_be_rejected(world: World) -> None:
+    """As after a change of version: nothing is done, it is counted, and a no takes it away."""
+    await world.user()
+    approval = await world.wait(json.dumps(task("enforce-mfa", "user", "mallory")))
+    world.now += timedelta(seconds=1)
+    assert await world.store.ask(replace(approval, task={**approval.task, "action": "delete-user"}, asked_at=world.now), approval)
+    await world.answer()
+    await world.look()
+    assert len(await world.store.approvals()) == 1
+    await world.answer("bob", Answer.NO)
+    await world.look()
+    assert await world.store.approvals() == []
+    assert world.wire.calls == []
+    assert fakes.sample(world.metrics, "tasks_refused_total", reason="unknown-action") == 2
 
 
 # Half way.

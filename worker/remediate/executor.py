@@ -114,6 +114,9 @@ class Executor:
             task = self._reader.read(orjson.dumps({"schema": TASK_SCHEMA, **approval.task}).decode())
         except TaskRefusedError as refused:
             self._metrics.task_refused(refused.reason, task_id=approval.id, detail=str(refused))
+            if outcome != "approved":
+                # Of another version, or written by somebody else: no line of a task can be made of it.
+                await self._means.store.withdraw(approval)
             return Verdict(delete=False, reason="task-refused")
         if self._means.modes.of(task.action.name, task.target.account) is Mode.OFF:
             return Verdict(delete=False, reason="off")

@@ -19,8 +19,8 @@ from worker.state.store import Store, StoreError
 LOOK_EVERY_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=15)
 """Between the tries of one that was not brought to an end: doubled each time from the first to the longest."""
-LAST_WORK_SECONDS = 20.0
-"""How long a stop waits. Less than a container is given (30 s) before it is killed."""
+LAST_WORK_SECONDS = 4.0
+"""How long a stop waits. The queue has had its grace (25 s) by then, and a container is killed after 30 s."""
 
 
 class Waiting:
