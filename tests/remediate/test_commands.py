@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from aiobotocore.session import AioSession
 
-from tests.remediate.scenes import a_bad_user, differences, inactive_keys, stolen_sessions
-from tests.remediate.world import ACCOUNT, TRUST, World
+from tests.remediate.scenes import a_bad_user, a_user_without_mfa, differences, inactive_keys, stolen_sessions
+from tests.remediate.world import ACCOUNT, TRUST, World, as_of
 from worker import cli
 from worker.aws import Accounts
 from worker.model import JournalEntry
@@ -124,8 +124,8 @@ def today(world: World) -> World:
 
 async def test_what_waits_is_listed_first_and_shown(today: World, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time that is left; `--waiting` lists nothing else; `show` tells what people said."""
-    await today.handle(json.dumps({**await stolen_sessions(today), "created_at": today.now.isoformat()}))
-    body = {**await a_bad_user(today), "created_at": today.now.isoformat()}
+    await today.handle(json.dumps(as_of(today.now, await stolen_sessions(today))))
+    body = as_of(today.now, await a_bad_user(today))
     await today.wait(json.dumps(body), two_approvers=(Scope("*"),))
     assert await trailmend("list") == 0
     rows = [row.split() for row in capsys.readouterr().out.splitlines() if row.strip()]
@@ -167,7 +167,7 @@ async def test_an_approver_is_shown_all_and_says_why(
     """The finding, the plan, the blast radius and the undo stand there before the question; the reason and the ARN are recorded; then it is done."""
     body = await a_bad_user(today)
     before = await today.picture()
-    await today.wait(json.dumps({**body, "created_at": today.now.isoformat()}))
+    await today.wait(json.dumps(as_of(today.now, body)))
     arn = await become(today, monkeypatch, "alice")
     monkeypatch.setattr(sys, "stdin", io.StringIO() if typed is None else Terminal(typed))
     assert await trailmend("approve", body["id"], *arguments) == status
@@ -190,7 +190,7 @@ async def test_an_approver_is_shown_all_and_says_why(
 async def test_a_rejected_task_is_not_done(today: World, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Why is asked for as well, and another word."""
     body = await a_bad_user(today)
-    await today.wait(json.dumps({**body, "created_at": today.now.isoformat()}))
+    await today.wait(json.dumps(as_of(today.now, body)))
     await become(today, monkeypatch, "alice")
     monkeypatch.setattr(sys, "stdin", Terminal("it is him on call\napprove\n"))
     assert await trailmend("reject", body["id"]) == 1
@@ -215,9 +215,10 @@ async def test_who_may_not_answer_is_told_why(
     command: str, role: str | None, says: str, today: World, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The executor, the target and the finding's actor; nothing is recorded, and nothing is shown to act on."""
-    body = await stolen_sessions(today)
+    body = await (a_user_without_mfa if role == "thief" else stolen_sessions)(today)
     actor = {"type": "AssumedRole", "arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/thief/x", "name": "thief", "account": ACCOUNT}
-    await today.wait(json.dumps({**body, "created_at": today.now.isoformat(), "finding": {**body["finding"], "actor": actor}}))
+    finding = {**body["finding"], "actor": actor} if role == "thief" else body["finding"]
+    await today.wait(json.dumps(as_of(today.now, {**body, "finding": finding})))
     if role is not None:
         await become(today, monkeypatch, "somebody", role)
     assert await trailmend(command, body["id"], "--yes", "--why", "I say so") == 1
@@ -228,7 +229,7 @@ async def test_who_may_not_answer_is_told_why(
 
 async def test_late_or_twice_does_not_count(today: World, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same person again, and anybody after the time limit; of unknown ids and in mode off nothing is asked."""
-    body = {**await a_bad_user(today), "created_at": today.now.isoformat()}
+    body = as_of(today.now, await a_bad_user(today))
     yes = (body["id"], "--yes", "--why", "seen it")
     assert await trailmend("approve", *yes) == 2
     assert "is no id of a task that waits" in capsys.readouterr().err

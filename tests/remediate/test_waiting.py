@@ -32,7 +32,7 @@ from tests.remediate.scenes import (
     unused_keys,
 )
 from tests.remediate.test_undo import as_before
-from tests.remediate.world import CrashError, World, person, task
+from tests.remediate.world import CrashError, World, as_of, person, task
 from worker.dispatch import wire
 from worker.model import Answer, Decision, Message, Verdict, stable_id
 from worker.modes import Mode, Scope
@@ -501,7 +501,7 @@ async def test_a_death_between_any_two_writes_to_the_store_loses_and_doubles_not
             finding = {**body["finding"], "id": f"0f0e0d0c-0000-5000-8000-0000000{asking:d}{at:04}"}
             target = body["target"]
             number = stable_id("task", finding["id"], body["action"], target["type"], target["account"], target["name"])
-            message = json.dumps({**body, "finding": finding, "id": number, "created_at": world.now.isoformat()})
+            message = json.dumps(as_of(world.now, {**body, "finding": finding, "id": number}))
             first_line, first_call = len(await world.outcomes()), len(world.wire.calls)
             if not asking:
                 await world.wait(message)

@@ -320,3 +320,10 @@ def task(
         "created_at": created_at.isoformat(),
         **changed,
     }
+
+
+def as_of(moment: datetime, body: dict[str, Any]) -> dict[str, Any]:
+    """A task of another time, its event too."""
+    finding = body["finding"]
+    event = {**finding["event"], "time": moment.isoformat()}
+    return {**body, "created_at": moment.isoformat(), "finding": {**finding, "event": event}}
