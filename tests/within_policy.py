@@ -30,6 +30,7 @@ RECORDER = recorder.follow(None)
 
 Call = tuple[str, str]
 """A part and a call that it made."""
+FACT = "fact "
 
 
 class Watch:
@@ -143,10 +144,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def unmade(made: set[Call]) -> set[Call]:
-    """What the parts state and none of them was seen to call."""
+    """What the parts state and were not seen to call. Facts are granted together, so one that asks does for all that state the same."""
     from tests.everything import stated
 
-    return {(part, call) for part, calls in stated().items() for call in calls} - made
+    asked = {call for part, call in made if part.startswith(FACT)}
+    left = {(part, call) for part, calls in stated().items() for call in calls} - made
+    return {(part, call) for part, call in left if not (part.startswith(FACT) and call in asked)}
 
 
 def _is_whole(config: pytest.Config) -> bool:
