@@ -12,8 +12,8 @@ help:  ## this list
 demo: $(VENV)/.run  ## the whole worker on an embedded AWS, from nothing
 	@$(BIN)/python -m worker demo
 
-test: $(VENV)/.dev  ## every test; what this machine lacks is skipped with its reason
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## every test, on all cores; what this machine lacks is skipped with its reason
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
 	$(BIN)/ruff format --check .

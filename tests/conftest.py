@@ -1,22 +1,45 @@
-"""Parts every test may use: an embedded AWS on loopback, started once a session on a free port and emptied before each test that asks."""
+"""Parts every test may use: an embedded AWS on loopback, started once a session on a free port and emptied before each test that asks.
+
+Tests run in several processes at once (`make test`), each a session with servers of its own: a test may be neighbour to any other.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import botocore.loaders
+import botocore.session
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.virtual_time import VirtualTimeLoop
 
 pytest_plugins = ("tests.within_policy",)
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+PATIENCE_SECONDS = 180.0
+"""How long is waited for what must come. Nothing is told by it: only a test that fails takes so long, and no busy machine should make one fail."""
+
+# How long an example takes says nothing on a machine that is busy with others.
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop of a test: asyncio's own, or one of virtual time where the test is marked so."""
+    return {"loop": VirtualTimeLoop if item.get_closest_marker("virtual_time") else asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +50,26 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _service_models() -> Iterator[None]:
+    """One reader of botocore's service models for all sessions: each would otherwise read them anew, EC2's alone longer than most tests take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
+        yield
+
+
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on at this moment.
+
+    It lies below those that Linux gives to outgoing connections, and each process of a test run has a thousand of its own, so that nobody
+    takes it before whom it is meant for.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = 10_000 + process % 20 * 1_000 + secrets.randbelow(1_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +82,7 @@ def embedded_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "worker.local.embedded", str(port)], stdout=stream, stderr=subprocess.STDOUT, env=dict(os.environ)
         )
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             urllib.request.urlopen(f"{url}/_ministack/health", timeout=2).close()
@@ -56,13 +94,13 @@ def embedded_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.05)
     yield url
     process.terminate()
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture
 def embedded_aws(embedded_process: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty embedded AWS; the environment points every AWS client at it, in account 000000000000 and region us-east-1."""
-    urllib.request.urlopen(urllib.request.Request(f"{embedded_process}/_ministack/reset", method="POST"), timeout=30).close()
+    urllib.request.urlopen(urllib.request.Request(f"{embedded_process}/_ministack/reset", method="POST"), timeout=PATIENCE_SECONDS).close()
     for name in [name for name in os.environ if name.startswith(("AWS_", "TRAILMEND_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", embedded_process)

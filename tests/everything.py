@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "TRAILMEND_EXTERNAL_ID": "0123456789abcdef",
     "TRAILMEND_REMEDIATION_MODE": "auto",
     "TRAILMEND_ALLOW_IRREVERSIBLE": "true",
+    "TRAILMEND_JOURNAL_EXPORT": "s3://journal/trailmend/",
 }
 AROUND = Surroundings("aws", "eu-west-1", "logs", "arn:aws:kms:eu-west-1:111122223333:key/1234")
 

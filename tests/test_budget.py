@@ -8,6 +8,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import PATIENCE_SECONDS
 from worker.budget import Budget
 
 
@@ -80,9 +81,9 @@ def test_nothing_is_lost_or_made_however_holders_come_and_go(comers):
                 task.cancel()
         for task in tasks:
             with suppress(asyncio.CancelledError):
-                await asyncio.wait_for(task, 5)
+                await asyncio.wait_for(task, PATIENCE_SECONDS)
         assert budget.taken == 0
-        async with asyncio.timeout(1), budget.hold(10):
+        async with asyncio.timeout(PATIENCE_SECONDS), budget.hold(10):
             pass
 
     asyncio.run(life())

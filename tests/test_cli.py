@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE_SECONDS
 from worker import __version__, cli
 
 
 def run(*arguments, **environment):
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("TRAILMEND_", "AWS_"))}
     return subprocess.run(
-        [sys.executable, "-m", "worker", *arguments], env={**bare, **environment}, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "worker", *arguments],
+        env={**bare, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -373,5 +379,5 @@ def test_an_unknown_placeholder_is_refused_with_its_place(tmp_path, capsys):
 def test_output_into_a_closed_pipe_is_no_error(tmp_path):
     """`trailmend rules list | head -1` ends quietly."""
     command = f"{sys.executable} -m worker rules list | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
     assert "Traceback" not in done.stderr

@@ -117,7 +117,7 @@ async def arriving(records: Sequence[Record], chance: Random, stores: Sequence[S
 
 @pytest.mark.parametrize("rules", BOOKS.values(), ids=BOOKS)
 @given(records=RECORDS, chance=st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_order_of_arrival_finds_the_same(rules: Rulebook, records: list[Record], chance: Random):
     """Late, twice, out of order, by two workers at once: the findings are those of the whole log read at leisure."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -60,9 +60,9 @@ def test_no_part_of_an_arn_reaches_over_its_colon(pattern: str, name: str, fits:
 
 def test_a_long_name_makes_no_pattern_slow() -> None:
     """Many stars over 200,000 letters that nearly fit take no longer than reading them a few times."""
-    began = perf_counter()
+    began = process_time()
     assert not Glob("*a*a*a*a*a*a*b").fits("a" * 200_000)
-    assert perf_counter() - began < 1
+    assert process_time() - began < 1
 
 
 def test_a_pattern_is_bounded() -> None:

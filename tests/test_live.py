@@ -8,6 +8,8 @@ import sys
 
 import orjson
 
+from tests.conftest import PATIENCE_SECONDS
+
 CHILD = """
 import asyncio, sys, time
 from pathlib import Path
@@ -39,7 +41,7 @@ def test_without_its_parent_it_drains_at_rest(tmp_path):
     process.stdin.close()
     drained = orjson.loads(process.stderr.readline())
     process.stderr.close()
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert [(line["event"], line["process"]) for line in (begun, drained)] == [("begun", 7), ("drained", 7)]
     assert drained["busy"] < 0.2
 

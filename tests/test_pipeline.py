@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,12 +25,28 @@ from worker.dispatch.outbox import Outbox
 from worker.enrich import profile
 from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
-from worker.model import EnrichedFinding, Fact, FactSource, FactStatus, Finding, Level, LogObject, Message, Notice, Origin, Record
+from worker.model import (
+    EnrichedFinding,
+    Expectation,
+    Fact,
+    FactSource,
+    FactStatus,
+    Finding,
+    Level,
+    LogObject,
+    Message,
+    Notice,
+    Origin,
+    Record,
+)
+from worker.own_records import OwnRecords
 from worker.pipeline import Parts, Pipeline
+from worker.remediate import calls
 from worker.state.sqlite import SqliteStore
 from worker.state.store import Claim, StoreError
 
 ACCOUNT = "111122223333"
+RULES = load([])
 
 
 def deletion(name: str) -> dict[str, object]:
@@ -68,6 +84,8 @@ class House:
             investigate=self.investigate,
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
+            own_interest=calls.INTEREST,
+            own_records=OwnRecords(store, self.metrics, lambda: NOON, owner).among,
             store=store,
             outbox=Outbox([self.findings, self.tasks], store, self.metrics, lambda: NOON, owner),
             finding_sinks=lambda level: [] if level in self.quiet else [self.findings],
@@ -103,7 +121,7 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     store = await SqliteStore.open(":memory:")
-    yield House(store, load([]))
+    yield House(store, RULES)
     await store.close()
 
 
@@ -286,7 +304,7 @@ async def test_where_neither_sink_nor_outbox_takes_it_the_message_is_left_and_no
 async def test_anothers_claim_leaves_the_message_until_its_lease_has_ended(house):
     """A finding in another worker's hands is not told here, and its message comes back: soon, should it be told by then, and after the lease, should it not."""
     house.put("a", "one")
-    (finding,) = load([]).match(Record(deletion("one"), Origin(path="a"))).findings
+    (finding,) = RULES.match(Record(deletion("one"), Origin(path="a"))).findings
     assert await house.parts.store.claim(finding.id, "other", NOON, timedelta(seconds=30)) is Claim.WON
     verdicts = [await house.pipeline(message("a", receives=receives)) for receives in (1, 2, 3, 4)]
     assert [(verdict.delete, verdict.reason) for verdict in verdicts] == [(False, "busy")] * 4
@@ -630,3 +648,117 @@ async def test_a_large_object_full_of_wanted_records_does_not_hold_up_the_loop(h
         turns += 1
     assert (await work).delete
     assert meanwhile >= 10
+
+
+# Our own calls.
+
+
+def own_call(request_id: str, name: str = "DeleteInstanceProfile", **changed: object) -> dict[str, object]:
+    """The record of a call that says it is ours."""
+    return {**deletion("web"), "eventName": name, "requestID": request_id, "userAgent": "aiobotocore/3 trailmend", **changed}
+
+
+def log(*records: dict[str, object]) -> bytes:
+    return gzip.compress(json.dumps({"Records": records}).encode())
+
+
+async def expect(house: House, request_id: str, due_at: datetime = NOON + timedelta(hours=1)) -> Expectation:
+    call = Expectation(request_id, "task", "restore-instance-profile", ACCOUNT, "DeleteInstanceProfile", due_at)
+    await house.parts.store.expect(call, "executor", NOON)
+    return call
+
+
+async def test_of_our_own_call_no_finding_is_made_and_it_is_confirmed_once(house):
+    """However often its record comes by, and at however many workers."""
+    await expect(house, "r-1")
+    house.objects["a"] = log(own_call("r-1"), deletion("other"))
+    other = House(house.parts.store, load([]), "two")
+    other.objects = house.objects
+    for one in (house, other, house):
+        assert (await one.pipeline(message("a"))).delete
+    assert [*house.told(), *other.told()] == ["other"]
+    confirmed = [
+        sample(one.metrics, "remediations_confirmed_total", action="restore-instance-profile", outcome="confirmed")
+        for one in (house, other)
+    ]
+    assert confirmed == [1, 0]
+    assert sample(house.metrics, "records_own_total", call="known") == 2
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        {},
+        {"userAgent": "curl", "userIdentity": {"type": "AssumedRole", "arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/admin/trailmend"}},
+        {
+            "userAgent": "curl",
+            "userIdentity": {
+                "type": "AssumedRole",
+                "arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/admin/x",
+                "sessionContext": {"sourceIdentity": "trailmend"},
+            },
+        },
+    ],
+)
+@pytest.mark.parametrize("request_id", ["r-2", None, 7, {"r": 1}])
+async def test_who_only_says_that_a_call_is_ours_is_found_like_anybody(marks, request_id, house):
+    """User agent, session name and source identity are anybody's to claim; AWS gives the request id. It is counted beside."""
+    await expect(house, "r-1")
+    house.objects["a"] = log(own_call("r-1", **{"requestID": request_id, **marks}))
+    assert (await house.pipeline(message("a"))).delete
+    assert house.told() == ["web"]
+    assert sample(house.metrics, "records_own_total", call="unknown") == 1
+    assert sample(house.metrics, "remediations_confirmed_total", action="restore-instance-profile", outcome="confirmed") == 0
+
+
+async def test_our_own_call_is_confirmed_whatever_the_rules_are(house):
+    """Without any rule its record is read all the same."""
+    await expect(house, "r-1")
+    bare = House(house.parts.store, index([]))
+    bare.objects["a"] = log(own_call("r-1", "UpdateLoginProfile"))
+    assert (await bare.pipeline(message("a"))).delete
+    assert sample(bare.metrics, "remediations_confirmed_total", action="restore-instance-profile", outcome="confirmed") == 1
+
+
+async def test_the_profile_memory_learns_from_our_own_calls(house):
+    """A restored profile that is deleted again is remembered with what the restore gave it."""
+    await expect(house, "r-1")
+    house.objects["a"] = log(own_call("r-1", "CreateInstanceProfile", requestParameters={"instanceProfileName": "web", "path": "/fleet/"}))
+    assert (await house.pipeline(message("a"))).delete
+    assert house.told() == []
+    assert [one.detail["path"] for one in await house.parts.store.recall(ACCOUNT, "web")] == ["/fleet/"]
+
+
+async def test_correlations_do_not_count_our_own_calls(house):
+    """Many restores undone at once are no attack."""
+    user = {"type": "IAMUser", "arn": f"arn:aws:iam::{ACCOUNT}:user/executor", "accountId": ACCOUNT, "userName": "executor"}
+    records = [
+        own_call(f"r-{n}", requestParameters={"instanceProfileName": f"p-{n}"}, eventID=f"e-{n}", userIdentity=user) for n in range(6)
+    ]
+    for record in records:
+        await expect(house, str(record["requestID"]))
+    house.objects["a"] = log(*records)
+    assert (await house.pipeline(message("a"))).delete
+    assert house.findings.taken == []
+    house.objects["b"] = log(*({**record, "requestID": None} for record in records))
+    await house.pipeline(message("b"))
+    rules = {json.loads(item.body)["rule"]["title"] for item in house.findings.taken}
+    assert len(rules) > 1
+
+
+async def test_while_the_store_cannot_say_whose_a_call_is_it_is_not_told_and_comes_back(house, monkeypatch):
+    """Its message is left; what stands beside it goes its way."""
+    await expect(house, "r-1")
+
+    async def down(_: object) -> frozenset[str]:
+        raise StoreError("down")
+
+    house.objects["a"] = log(own_call("r-1"), deletion("other"))
+    failing = House(house.parts.store, load([]))
+    failing.parts = replace(failing.parts, own_records=down)
+    failing.pipeline, failing.objects = Pipeline(failing.parts), house.objects
+    verdict = await failing.pipeline(message("a"))
+    assert (verdict.delete, verdict.reason) == (False, "store")
+    assert failing.told() == ["other"]
+    assert (await house.pipeline(message("a", receives=2))).delete
+    assert house.told() == []

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import LogCapture
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.fakes import NOON, MemoryQueue, MemorySink, sample
 from worker.budget import Budget
 from worker.correlator import Correlator
@@ -36,7 +37,9 @@ from worker.ingest.objects import ObjectError
 from worker.ingest.trail import Bounds
 from worker.model import EnrichedFinding, Finding, LogObject, Notice
 from worker.observe.metrics import Metrics
+from worker.own_records import OwnRecords
 from worker.pipeline import Parts, Pipeline
+from worker.remediate import calls
 from worker.rules_in_force import RulesInForce, on_disk
 from worker.service import Service
 from worker.state.sqlite import SqliteStore
@@ -68,7 +71,7 @@ class Looks:
 
     async def __call__(self, count: int = 1) -> None:
         """Let the watch look so often, and do whatever it makes of it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for _ in range(count):
                 await self._asleep.wait()
                 self._asleep.clear()
@@ -340,7 +343,7 @@ async def test_whatever_loading_raises_the_rules_stay(folder):
     assert "ZeroDivisionError: of ours" in house.told("rule_fault")[0]["detail"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["good", "other", "broken", "half", "gone", "link"]), min_size=1, max_size=6))
 def test_after_any_changes_the_rules_are_the_last_good_set_that_stayed(tmp_path_factory, changes):
     """Whatever happens to a folder: what lay there unchanged for two looks is in force if it loads, and else what was in force before."""
@@ -383,7 +386,7 @@ async def asked(house: House) -> AsyncIterator[asyncio.Event]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not true():
             await asyncio.sleep(0.001)
 
@@ -419,7 +422,7 @@ async def test_who_asks_while_the_rules_are_read_has_them_read_once_more(folder)
         nonlocal reads
         book = load([folder], shipped=False)
         reads += 1
-        assert gate.wait(10)
+        assert gate.wait(PATIENCE_SECONDS)
         return book
 
     house = House(folder, read)
@@ -470,6 +473,8 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
             investigate=investigate,
             profile_interest=profile.INTEREST,
             profile_events=profile.events_of,
+            own_interest=calls.INTEREST,
+            own_records=OwnRecords(store, house.metrics, lambda: NOON, "one").among,
             store=store,
             outbox=Outbox([sink], store, house.metrics, lambda: NOON, "one"),
             finding_sinks=lambda _: (sink,),
@@ -501,7 +506,7 @@ async def test_no_message_is_dropped_while_rules_are_exchanged(folder):
         await house.rules.reload()
     await until(lambda: not queue.held)
     stop.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await life
     await store.close()
     assert (house.reloads("ok"), house.reloads("refused")) == (2, 1)

@@ -14,6 +14,8 @@ from tests.fakes import MemoryQueue, metrics, sample
 from worker.model import Message, Verdict
 from worker.service import Service
 
+pytestmark = pytest.mark.virtual_time
+
 DELETE = Verdict(delete=True)
 
 

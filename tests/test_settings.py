@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from worker import addresses
-from worker.addresses import Address
+from worker.addresses import Address, Place
 from worker.model import Level
-from worker.modes import Mode
+from worker.modes import Lock, Mode
 from worker.settings import Settings, SettingsError
 from worker.variables import HttpAddress
 
@@ -51,6 +51,11 @@ def test_every_setting_is_read(tmp_path):
             "TRAILMEND_CHANGE_PATTERN": "CHG[0-9]{7}",
             "TRAILMEND_REMEDIATION_MODE": "AUTO",
             "TRAILMEND_ALLOW_IRREVERSIBLE": "yes",
+            "TRAILMEND_ASSUME_IN_OWN_ACCOUNT": "true",
+            "TRAILMEND_CONFIRM_SECONDS": "0",
+            "TRAILMEND_JOURNAL_EXPORT": "s3://journal-bucket/of/trailmend",
+            "TRAILMEND_JOURNAL_RETAIN_DAYS": "2555",
+            "TRAILMEND_JOURNAL_LOCK": "Governance",
             "TRAILMEND_LOG_LEVEL": "DEBUG",
         }
     )
@@ -72,6 +77,9 @@ def test_every_setting_is_read(tmp_path):
     assert told.authorized_principals == ("arn:aws:iam::*:role/terraform-*", "arn:aws:iam::111122223333:user/ci")
     assert (told.change_pattern, told.remediation_mode, told.log_level) == ("CHG[0-9]{7}", Mode.AUTO, "debug")
     assert told.allow_irreversible
+    assert (told.assume_in_own_account, told.confirm_seconds) == (True, 0)
+    exported = (told.journal_export, told.journal_retain_days, told.journal_lock)
+    assert exported == (Place("journal-bucket", "of/trailmend/"), 2555, Lock.GOVERNANCE)
 
 
 WHERE = {"webhook+https://example.com/no-secret-to-sign-with": "WEBHOOK_SECRET"}
@@ -128,7 +136,29 @@ WHERE = {"webhook+https://example.com/no-secret-to-sign-with": "WEBHOOK_SECRET"}
         ("SNAPSHOT_SECONDS", "59"),
         ("SNAPSHOT_SECONDS", "604801"),
         ("CHANGE_PATTERN", "(?=lookahead)"),
-        ("REMEDIATION_MODE", "approve"),
+        ("REMEDIATION_MODE", "ask"),
+        ("REMEDIATION_MODES", "enforce-mfa"),
+        ("REMEDIATION_MODES", "enforce-mfa=ask"),
+        ("REMEDIATION_MODES", "enforce-mfa@prod=auto"),
+        ("REMEDIATION_MODES", "enforce mfa=auto"),
+        ("REMEDIATION_MODES", "=auto"),
+        ("REMEDIATION_MODES", "enforce-mfa=auto,enforce-mfa@*=off"),
+        ("APPROVAL_SECONDS", "59"),
+        ("TWO_APPROVERS", "quarantine-user@"),
+        ("TWO_APPROVERS", "quarantine-user=2"),
+        ("BREAKER_LIMIT", "0"),
+        ("ASSUME_IN_OWN_ACCOUNT", "true"),
+        ("ASSUME_IN_OWN_ACCOUNT", "maybe"),
+        ("CONFIRM_SECONDS", "-1"),
+        ("CONFIRM_SECONDS", "604801"),
+        ("JOURNAL_EXPORT", "journal-bucket"),
+        ("JOURNAL_EXPORT", "s3://"),
+        ("JOURNAL_EXPORT", "s3://Journal/x"),
+        ("JOURNAL_EXPORT", "s3://journal-bucket/a b"),
+        ("JOURNAL_EXPORT", "https://journal-bucket.s3.amazonaws.com/"),
+        ("JOURNAL_RETAIN_DAYS", "0"),
+        ("JOURNAL_RETAIN_DAYS", "36501"),
+        ("JOURNAL_LOCK", "legal-hold"),
         ("LOG_LEVEL", "loud"),
     ],
 )
@@ -180,3 +210,19 @@ def test_all_faults_are_told_at_once():
         "TRAILMEND_CONCURRENCY",
         "TRAILMEND_MAX_RECORD_BYTES",
     ] or len(told.value.faults) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("s3://bucket", ""),
+        ("s3://bucket/", ""),
+        ("s3://bucket/a", "a/"),
+        ("s3://bucket//a/b//", "a/b/"),
+        ("s3://bucket/env=prod/x", "env=prod/x/"),
+    ],
+)
+def test_a_place_in_a_bucket_is_a_folder(text, prefix):
+    """With a slash or without one at its ends."""
+    assert addresses.place(text) == Place("bucket", prefix)
+    assert addresses.place(str(addresses.place(text))) == Place("bucket", prefix)

@@ -1,4 +1,4 @@
-"""Where findings and tasks go, as an operator writes it: sinks with their names, people, and the routes by severity. Pure.
+"""Where findings and tasks go, as an operator writes it: sinks with their names, people, and the routes by severity; and a place in a bucket. Pure.
 
 In go the texts of settings, out come values or a `ValueError` that says which part makes no sense; of what may hold a secret it says no more than
 the name. A newcomer's sink adds its form in `address`.
@@ -23,6 +23,7 @@ _ARN = re.compile(
     r"|states:(?P<states>[a-z0-9-]+):[0-9]{12}:stateMachine:[^\s:,]{1,80}(?::[^\s:,]{1,80})?)",
     re.ASCII,
 )
+_PLACE = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9!_.*'()/=-]{0,512}))?", re.ASCII)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 ENCODED = "whsec_"
 SHORTEST_SECRET_BYTES = 24
@@ -43,6 +44,17 @@ class Address:
     @property
     def is_webhook(self) -> bool:
         return self.url.startswith("webhook+")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a bucket. `prefix` is empty or ends with a slash."""
+
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +183,12 @@ def unknown(routed: Routes, known: Iterable[Address]) -> list[str]:
     """The names in a routing table that no sink has, sorted."""
     named = {name for names in routed.table.values() for name in names}
     return sorted(named - {one.name for one in known} - {ALL})
+
+
+def place(text: str) -> Place:
+    """`s3://BUCKET/PREFIX`, or a bucket alone."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"'{text}' is not s3://BUCKET/PREFIX, with letters, digits and !_.*'()/=- in its prefix")
+    prefix = (found["prefix"] or "").strip("/")
+    return Place(found["bucket"], f"{prefix}/" if prefix else "")

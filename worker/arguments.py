@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from worker import __version__
 from worker.roles import Role
+
+Commands = Any
+"""What adds commands: argparse has no public name for it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,7 +19,12 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="trailmend", description="Watches CloudTrail and mends IAM.")
     whole.add_argument("--version", action="version", version=f"trailmend {__version__}")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_roles, _tasks, _policy, _scan, _rules):
+        add(commands)
+    return whole
 
+
+def _roles(commands: Commands) -> None:
     run = commands.add_parser("run", help="the worker: from notifications on TRAILMEND_QUEUE_URL to findings and tasks")
     run.add_argument("--process", type=int, help=argparse.SUPPRESS)  # one of several, as the parent starts it
     run.add_argument("--socket", type=Path, help=argparse.SUPPRESS)
@@ -24,33 +33,56 @@ def parser() -> argparse.ArgumentParser:
     remediate = commands.add_parser("remediate", help="the executor: from tasks on TRAILMEND_TASK_QUEUE_URL to mended IAM")
     remediate.set_defaults(command="remediate")
 
-    tasks = commands.add_parser("tasks", help="what the journal tells of tasks, and undoing one").add_subparsers(
+    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
+    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    demo.set_defaults(command="demo")
+
+
+def _tasks(commands: Commands) -> None:
+    tasks = commands.add_parser("tasks", help="tasks: what waits for people, what was done, and undoing it").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
-    tasks.add_parser("list", help="every task in the journal with what became of it").set_defaults(
-        command="tasks", work=lambda desk, _: desk.list()
-    )
+    listed = tasks.add_parser("list", help="what waits for people, and every task in the journal with what became of it")
+    listed.add_argument("--waiting", action="store_true", help="only what waits")
+    listed.set_defaults(command="tasks", work=lambda desk, options: desk.list(waiting=options.waiting))
     show = tasks.add_parser("show", help="all that the journal tells of one task")
     show.set_defaults(command="tasks", work=lambda desk, options: desk.show(options.task))
     undo = tasks.add_parser("undo", help="bring back what was before a task, as the journal tells it; the plan is shown first")
     undo.add_argument("--yes", action="store_true", help="agree to the plan beforehand, and do not ask")
     undo.set_defaults(command="tasks", work=lambda desk, options: desk.undo(options.task, agreed=options.yes))
-    for one in (show, undo):
+    approve = tasks.add_parser("approve", help="agree to a task that waits; what it does, whom it hits and how it is undone is shown first")
+    approve.set_defaults(command="tasks", work=lambda desk, options: desk.answer(options.task, "yes", options.why, agreed=options.yes))
+    reject = tasks.add_parser("reject", help="end a task that waits, so that it is not done")
+    reject.set_defaults(command="tasks", work=lambda desk, options: desk.answer(options.task, "no", options.why, agreed=options.yes))
+    for one in (approve, reject):
+        one.add_argument("--why", metavar="TEXT", help="the reason, which is recorded; asked for where it is not given")
+        one.add_argument("--yes", action="store_true", help="answer beforehand, and do not ask")
+    for one in (show, undo, approve, reject):
         one.add_argument("task", metavar="ID", help="a task by its id or the beginning of one")
     verify = tasks.add_parser("verify-journal", help="whether any line of the journal was changed, taken out or put in")
     verify.add_argument("--head", metavar="HASH", help="a hash that an earlier run told, which must be in the journal still")
-    verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head))
+    verify.add_argument(
+        "--exported",
+        nargs="?",
+        const="",
+        metavar="s3://BUCKET/PREFIX",
+        help="hold it against what was exported there, or as TRAILMEND_JOURNAL_EXPORT says",
+    )
+    verify.set_defaults(command="tasks", work=lambda desk, options: desk.verify(options.head, options.exported))
+    export = tasks.add_parser("export-journal", help="write what is new of the journal to a bucket, locked; `remediate` does so by itself")
+    export.add_argument("place", nargs="?", metavar="s3://BUCKET/PREFIX", help="instead of what TRAILMEND_JOURNAL_EXPORT says")
+    export.set_defaults(command="tasks", work=lambda desk, options: desk.export(options.place))
 
+
+def _policy(commands: Commands) -> None:
     policy = commands.add_parser("policy", help="the least IAM policy for what the settings enable, as IAM takes it")
     policy.add_argument("--role", type=Role, choices=list(Role), default=Role.WORKER, help="whose (default: %(default)s)")
     policy.add_argument("--bucket", metavar="NAME", help="the bucket of the logs, which no setting names")
     policy.add_argument("--key", metavar="ARN", help="the KMS key that the logs are encrypted with, if they are")
     policy.set_defaults(command="policy")
 
-    demo = commands.add_parser("demo", help="the whole of it on an embedded AWS, with a story to tell")
-    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
-    demo.set_defaults(command="demo")
 
+def _scan(commands: Commands) -> None:
     scan = commands.add_parser("scan", help="find in CloudTrail files, folders, standard input or a bucket; needs no AWS for files")
     scan.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder, - for standard input, or s3://bucket/prefix")
     scan.add_argument("--rules", action="append", type=Path, default=[], metavar="DIR", help="more Sigma rules (may be given again)")
@@ -61,6 +93,8 @@ def parser() -> argparse.ArgumentParser:
     scan.add_argument("--stats", metavar="FILE", help="write what was read as one JSON object to FILE, - for standard error")
     scan.set_defaults(command="scan")
 
+
+def _rules(commands: Commands) -> None:
     rules = commands.add_parser("rules", help="the rules").add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, text in (
         ("list", "every rule with its level, events and tests"),
@@ -77,7 +111,6 @@ def parser() -> argparse.ArgumentParser:
         instead = "those in force" if name == "show" else "the shipped ones"
         one.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"folders of rules instead of {instead}")
         one.set_defaults(command="rules", ask=name)
-    return whole
 
 
 def _moment(text: str) -> datetime:

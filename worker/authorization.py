@@ -124,6 +124,9 @@ OTHERWISE: Mapping[str, tuple[Permission, ...]] = {
         Permission("s3:ListBucket", "bucket"),
         Permission("kms:Decrypt", "key"),
     ),
+    "s3:ListObjectVersions": (Permission("s3:ListBucketVersions", "bucket"),),
+    # With a lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+    "s3:PutObject": (Permission("s3:PutObject", "object"), Permission("s3:PutObjectRetention", "object")),
     "s3:ListObjectsV2": (Permission("s3:ListBucket", "bucket"),),
     # A batch is allowed by the action for one:
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html

@@ -1,16 +1,17 @@
 """AWS, seen from the worker: one client a service, account and region, and one place where AWS's errors become ours.
 
 In go settings and the standard AWS environment (`AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_<SERVICE>`, the default credential
-chain with refresh); out come aiobotocore clients. A member account is entered by assuming `MEMBER_ROLE_NAME` in it. Our own calls are
-told apart in CloudTrail by their role session name and source identity, `trailmend`.
+chain with refresh); out come aiobotocore clients. A member account is entered by assuming `MEMBER_ROLE_NAME` in it, and our own too where that is
+asked for. Our own calls say so in CloudTrail by their role session name and source identity, `trailmend`, and by what `telling` adds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -22,10 +23,12 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from worker.clients import OpenClients
+from worker.model import MARK
 from worker.settings import Settings
 
-SESSION_NAME = "trailmend"
+SESSION_NAME = MARK
 AWS_CALLS = ("sts:GetCallerIdentity", "sts:AssumeRole")
+_AGENT: ContextVar[str | None] = ContextVar("agent", default=None)
 
 THROTTLED = frozenset(
     {
@@ -86,6 +89,23 @@ def explain(error: BaseException) -> AwsFault:
     return AwsFault("refused", type(error).__name__, f"{type(error).__name__}: {error}")
 
 
+@contextmanager
+def telling(agent: str) -> Iterator[None]:
+    """Within it, every call made here ends its user agent with this word, which CloudTrail then tells (of the first KB)."""
+    token = _AGENT.set(agent)
+    try:
+        yield
+    finally:
+        _AGENT.reset(token)
+
+
+def _tell(request: Any, **_: Any) -> None:
+    if (agent := _AGENT.get()) is not None:
+        told = request.headers.get("User-Agent", MARK)
+        del request.headers["User-Agent"]  # setting a header here adds another of its name
+        request.headers["User-Agent"] = f"{told} {agent}"
+
+
 def session(environment: Mapping[str, str]) -> AioSession:
     """An AWS session that also honours `AWS_REGION`, which botocore by itself does not read."""
     made = AioSession()
@@ -105,13 +125,17 @@ class Accounts:
     """Clients for every account in reach. Use as an async context manager; clients are made once and closed with it.
 
     A client tries a call up to `tries` times; whoever keeps a budget of calls takes 1 and tries again itself. Beyond `most_clients` those not used for
-    a while are closed: whoever sets it keeps no client but asks for it before each call.
+    a while are closed: whoever sets it keeps no client but asks for it before each call. `mending`: its clients are for the executor's calls, so
+    our own account, where it is named, is entered as `ASSUME_IN_OWN_ACCOUNT` says.
     """
 
-    def __init__(self, session: AioSession, settings: Settings, *, tries: int = 5, most_clients: int | None = None) -> None:
+    def __init__(
+        self, session: AioSession, settings: Settings, *, tries: int = 5, most_clients: int | None = None, mending: bool = False
+    ) -> None:
         self._session = session
         self._settings = settings
         self._tries = tries
+        self._assumes_at_home = mending and settings.assume_in_own_account
         self._stack = AsyncExitStack()
         self._clients = OpenClients(most_clients)
         self._sessions: dict[str, AioSession] = {}
@@ -153,11 +177,11 @@ class Accounts:
         return self._own_account
 
     async def client(self, service: str, account: str | None = None, region: str | None = None) -> Any:
-        """A client for a service in an account (None: our own) and region (None: our own).
+        """A client for a service in an account (None: our own, by the default credential chain) and region (None: our own).
 
-        Raises `AccountClosedError` when the account is another's and cannot be entered.
+        Raises `AccountClosedError` when the account has to be entered and cannot be.
         """
-        if account is not None and account == await self.own_account():
+        if account is not None and not self._assumes_at_home and account == await self.own_account():
             account = None
         key = (service, account, region)
         # One lock an account: an account that is slow to enter holds up no other.
@@ -181,6 +205,8 @@ class Accounts:
             max_pool_connections=64,
             user_agent_extra="trailmend",
         )
+        # Once it is signed, which the user agent has no part in, and after botocore has written that anew: handlers of a longer name come first.
+        session.register("request-created", _tell, unique_id="trailmend")
         create: Any = session.create_client  # the stubs know each service by a literal
         client: AbstractAsyncContextManager[Any] = create(service, region_name=region or self.region, config=config)
         return client

@@ -198,9 +198,10 @@ def _rule_faults(error: Exception) -> int:
 
 
 def _tasks(options: argparse.Namespace) -> int:
+    from worker.deciding import AskedWronglyError, NotDoneError
     from worker.printing import console
     from worker.state.store import StoreError
-    from worker.tasks import AskedWronglyError, Desk, NotDoneError
+    from worker.tasks import Desk
 
     desk = Desk(Settings.from_environment(os.environ), os.environ, _now, console(sys.stdout), sys.stdin)
     try:

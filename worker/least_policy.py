@@ -25,8 +25,8 @@ from worker.enrich import snapshots
 from worker.enrich.instances import REGIONS_CALLS
 from worker.enrich.investigator import KINDS
 from worker.ingest import objects, queue
-from worker.modes import Mode
-from worker.remediate import attempt
+from worker.modes import ANY, Mode
+from worker.remediate import archive, attempt
 from worker.remediate.actions import ACTIONS
 from worker.remediate.steps import Action
 from worker.roles import Role
@@ -113,12 +113,16 @@ class _Drawing:
         self._keep_state()
         self._allow(attempt.AWS_CALLS)
         self._allow(chain.from_iterable(by_itself(action, self._settings) for action in ACTIONS))
+        # People are told where findings go of what waits for them.
+        self._tell(self._settings.finding_sinks)
+        self._export_journal()
         self._enter()
 
     def operator(self) -> None:
         self._keep_state()
         self._allow(attempt.AWS_CALLS)
         self._allow(chain.from_iterable(by_hand(action, self._settings) for action in ACTIONS))
+        self._export_journal()
         self._enter()
 
     def scanner(self) -> None:
@@ -179,6 +183,13 @@ class _Drawing:
             arn = f"arn:{self._around.partition}:dynamodb:{self._around.region or '*'}:*:table/{name}"
             self._allow(table.AWS_CALLS, {"table": _Place("StateTable", (arn,))})
 
+    def _export_journal(self) -> None:
+        place = self._settings.journal_export
+        if place is not None:
+            bucket = f"arn:{self._around.partition}:s3:::{place.bucket}"
+            there = {"object": _Place("JournalObjects", (f"{bucket}/{place.prefix}*",)), "bucket": _Place("JournalBucket", (bucket,))}
+            self._allow(archive.AWS_CALLS, {**there, "key": _Place("Key", ())})
+
     def _facts(self) -> set[str]:
         asked = set(chain.from_iterable(kind.calls for kind in KINDS))
         asked |= set(snapshots.LOOK_CALLS if self._settings.snapshot_seconds else ())
@@ -233,18 +244,30 @@ class _Drawing:
 
 
 def by_itself(action: Action, settings: Settings) -> tuple[str, ...]:
-    """What the executor calls for tasks of an action: nothing in mode off, no more than to look in mode shadow."""
-    if settings.remediation_mode is Mode.AUTO:
-        return by_hand(action, settings)
-    return () if settings.remediation_mode is Mode.OFF else action.calls.reads
+    """What the executor calls for tasks of an action: nothing in mode off, no more than to look in mode shadow.
+
+    What the mode is in most accounts says little: the boldest that it has in any is what counts. What people approve may be what no call could undo.
+    """
+    boldest = _boldest(action, settings)
+    if boldest is Mode.APPROVE:
+        return (*action.calls.reads, *action.calls.changes, *action.calls.destroys)
+    if boldest is Mode.AUTO:
+        # Where the breaker trips, people are asked here too.
+        return (*action.calls.reads, *action.calls.changes, *(action.calls.destroys if settings.allow_irreversible else ()))
+    return () if boldest is Mode.OFF else action.calls.reads
 
 
 def by_hand(action: Action, settings: Settings) -> tuple[str, ...]:
     """What is called for an action, or its undo, that a person has asked for and agreed to: all, in every mode but off."""
-    if settings.remediation_mode is Mode.OFF:
+    if _boldest(action, settings) is Mode.OFF:
         return ()
     calls = action.calls
     return (*calls.reads, *calls.changes, *(calls.destroys if settings.allow_irreversible else ()))
+
+
+def _boldest(action: Action, settings: Settings) -> Mode:
+    modes = [mode for scope, mode in settings.remediation_modes if scope.action in (ANY, action.name)]
+    return max([settings.remediation_mode, *modes], key=lambda mode: mode.rank)
 
 
 def packed(statements: Sequence[Document], most_characters: int = MOST_CHARACTERS) -> list[Document]:

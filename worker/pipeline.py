@@ -66,7 +66,7 @@ UPDATE_WITHIN = timedelta(minutes=10)
 class Parts:
     """Everything the pipeline is given; see `app.py` for who gives it.
 
-    Facts that are pending are looked for again after `update_seconds`, and after four times as many; 0: never.
+    `own_records` answers the request ids of those records that are our own, and `own_interest` wants them read. Facts that are pending are looked for again after `update_seconds`, and after four times as many; 0: never.
     """
 
     rules: Callable[[], Rulebook]
@@ -76,6 +76,8 @@ class Parts:
     investigate: Callable[[Finding], Awaitable[EnrichedFinding]]
     profile_interest: Interest
     profile_events: Callable[[Record], tuple[ProfileEvent, ...]]
+    own_interest: Interest
+    own_records: Callable[[Sequence[Record]], Awaitable[frozenset[str]]]
     store: Store
     outbox: Outbox
     finding_sinks: Callable[[Level], Sequence[Sink]]
@@ -99,6 +101,7 @@ class _Case:
     findings: dict[str, Finding] = field(default_factory=dict)
     learnt: list[ProfileEvent] = field(default_factory=list)
     hits: list[Hit] = field(default_factory=list)
+    marked: list[tuple[Record, Matches]] = field(default_factory=list)
     sifting_seconds: float = 0.0
 
 
@@ -127,6 +130,7 @@ class Pipeline:
         case = _Case(*self._in_force())
         began = perf_counter()
         await self._read(message, case)
+        await self._recognise(case)
         read = perf_counter()
         metrics.staged("read", read - began - case.sifting_seconds)
         await self._remember(case)
@@ -165,7 +169,7 @@ class Pipeline:
         """The rules, which may change from message to message, and what they and the profile memory want."""
         book = self._parts.rules()
         if self._wanted is None or self._wanted[0] is not book:
-            self._wanted = (book, book.interest | self._parts.profile_interest)
+            self._wanted = (book, book.interest | self._parts.profile_interest | self._parts.own_interest)
         return self._wanted
 
     # Reading.
@@ -250,13 +254,31 @@ class Pipeline:
             case.faults.append("unexpected")
             metrics.fault("detect", "unexpected", detail=f"{type(failure).__name__}: {failure}", exc_info=failure)
         for record, matches in sifted.matches:
-            case.hits += ((rule, record) for rule in matches.hits)
-            self._sort(matches, case.findings)
-            for wrong in matches.errors:
-                case.faults.append("rule-error")
-                metrics.rule_error(wrong.rule_id, wrong.text, event_name=record.name, record=record.key)
+            self._matched(record, matches, case)
+        case.marked += sifted.marked
         case.learnt += sifted.learnt
         case.sifting_seconds += sifted.seconds
+
+    def _matched(self, record: Record, matches: Matches, case: _Case) -> None:
+        case.hits += ((rule, record) for rule in matches.hits)
+        self._sort(matches, case.findings)
+        for wrong in matches.errors:
+            case.faults.append("rule-error")
+            self._parts.metrics.rule_error(wrong.rule_id, wrong.text, event_name=record.name, record=record.key)
+
+    async def _recognise(self, case: _Case) -> None:
+        """Of our own calls no finding is made; what only says that it is ours is a record like any other. While nobody knows, neither is told."""
+        if not case.marked:
+            return
+        try:
+            ours = await self._parts.own_records([record for record, _ in case.marked])
+        except StoreError as error:
+            case.faults.append("store")
+            self._parts.metrics.fault("recognise", "store", detail=str(error))
+            return
+        for record, matches in case.marked:
+            if record.text("requestID") not in ours:
+                self._matched(record, matches, case)
 
     async def _remember(self, case: _Case) -> None:
         """What was learnt of profiles, and what correlations are to see; they may find something at once."""

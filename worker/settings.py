@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from worker import addresses, variables
-from worker.addresses import Address, Routes
-from worker.modes import Mode
+from worker.addresses import Address, Place, Routes
+from worker.modes import Lock, Mode, Modes, Scope
 from worker.variables import HttpAddress
 
 T = TypeVar("T")
@@ -24,6 +24,13 @@ SQS_MAX_VISIBILITY_SECONDS = 43_200
 
 LONGEST_LATENESS_SECONDS = 604_800
 """A week: what CloudTrail delivers later than that is nothing that a window could wait for."""
+LONGEST_RETENTION_DAYS = 36_500
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html"""
+
+LONGEST_APPROVAL_SECONDS = 604_800
+"""A week: what nobody has looked at by then is no answer to the event any more."""
+MOST_BREAKER_LIMIT = 1000
+"""Tasks within an hour. Each takes a claim in the state store, and looking for a free one asks for all that are taken."""
 
 
 class SettingsError(ValueError):
@@ -72,7 +79,21 @@ class Settings:
     exempt_principals: tuple[str, ...] = ()
     allow_irreversible: bool = False
     max_task_age_seconds: int = 3600
+    remediation_modes: tuple[tuple[Scope, Mode], ...] = ()
+    approval_seconds: int = 14_400
+    two_approvers: tuple[Scope, ...] = ()
+    breaker_limit: int = 20
+    assume_in_own_account: bool = False
+    confirm_seconds: float = 3600.0
+    journal_export: Place | None = None
+    journal_retain_days: int = 365
+    journal_lock: Lock = Lock.COMPLIANCE
     log_level: str = "info"
+
+    @property
+    def modes(self) -> Modes:
+        """The mode of each action in each account."""
+        return Modes(self.remediation_mode, self.remediation_modes)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -116,6 +137,15 @@ class Settings:
             exempt_principals=read.one("EXEMPT_PRINCIPALS", variables.listed, default.exempt_principals),
             allow_irreversible=read.one("ALLOW_IRREVERSIBLE", variables.flag, default.allow_irreversible),
             max_task_age_seconds=read.one("MAX_TASK_AGE_SECONDS", variables.whole(1, 10**9), default.max_task_age_seconds),
+            remediation_modes=read.one("REMEDIATION_MODES", variables.modes, default.remediation_modes),
+            approval_seconds=read.one("APPROVAL_SECONDS", variables.whole(60, LONGEST_APPROVAL_SECONDS), default.approval_seconds),
+            two_approvers=read.one("TWO_APPROVERS", variables.scopes, default.two_approvers),
+            breaker_limit=read.one("BREAKER_LIMIT", variables.whole(1, MOST_BREAKER_LIMIT), default.breaker_limit),
+            assume_in_own_account=read.one("ASSUME_IN_OWN_ACCOUNT", variables.flag, default.assume_in_own_account),
+            confirm_seconds=read.one("CONFIRM_SECONDS", variables.seconds(0, LONGEST_LATENESS_SECONDS), default.confirm_seconds),
+            journal_export=read.one("JOURNAL_EXPORT", addresses.place, default.journal_export),
+            journal_retain_days=read.one("JOURNAL_RETAIN_DAYS", variables.whole(1, LONGEST_RETENTION_DAYS), default.journal_retain_days),
+            journal_lock=read.one("JOURNAL_LOCK", variables.lock, default.journal_lock),
             log_level=read.one("LOG_LEVEL", variables.log_level, default.log_level),
         )
         if settings.max_inflated_bytes < settings.max_record_bytes:
@@ -131,6 +161,8 @@ class Settings:
                 )
         if settings.external_id and not settings.member_role_name:
             read.faults.append(f"{PREFIX}EXTERNAL_ID: has no use without {PREFIX}MEMBER_ROLE_NAME")
+        if settings.assume_in_own_account and not settings.member_role_name:
+            read.faults.append(f"{PREFIX}ASSUME_IN_OWN_ACCOUNT: has no use without {PREFIX}MEMBER_ROLE_NAME")
         if settings.accounts and not settings.member_role_name:
             read.faults.append(f"{PREFIX}ACCOUNTS: has no use without {PREFIX}MEMBER_ROLE_NAME")
         read.faults += _faults_of_sinks(settings)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker import addresses
-from worker.modes import Mode
+from worker.modes import ANY, Lock, Mode, Scope
 
 SHORTEST_PERIOD_SECONDS, LONGEST_PERIOD_SECONDS = 60.0, 604_800.0
 """Of snapshots: an account is not asked for all that it has more often than each minute."""
@@ -79,6 +79,42 @@ def mode(text: str) -> Mode:
         return Mode(text.lower())
     except ValueError:
         raise ValueError(f"'{text}' is none of {', '.join(Mode)}") from None
+
+
+def scopes(text: str) -> tuple[Scope, ...]:
+    """A list with commas of `ACTION` or `ACTION@ACCOUNT`, where `*` stands for any. Whether there are such actions is not known here."""
+    return tuple(_scope(part) for part in listed(text))
+
+
+def modes(text: str) -> tuple[tuple[Scope, Mode], ...]:
+    """A list with commas of `ACTION=MODE` or `ACTION@ACCOUNT=MODE`."""
+    found: list[tuple[Scope, Mode]] = []
+    for part in listed(text):
+        where, mark, name = part.rpartition("=")
+        if not mark:
+            raise ValueError(f"'{part}' is not ACTION=MODE or ACTION@ACCOUNT=MODE")
+        scope = _scope(where.strip())
+        if scope in (one for one, _ in found):
+            raise ValueError(f"'{where.strip()}' has two modes")
+        found.append((scope, mode(name.strip())))
+    return tuple(found)
+
+
+def _scope(text: str) -> Scope:
+    action, mark, account = text.partition("@")
+    if not re.fullmatch(r"\*|[a-z]+(-[a-z]+)*", action):
+        raise ValueError(f"'{text}' does not begin with the name of an action, or * for any")
+    if mark and not re.fullmatch(r"\*|[0-9]{12}", account, re.ASCII):
+        raise ValueError(f"'{account}' in '{text}' is not the id of an AWS account, which has 12 digits, nor * for any")
+    return Scope(action, account if mark else ANY)
+
+
+def lock(text: str) -> Lock:
+    """One of the locks."""
+    try:
+        return Lock(text.lower())
+    except ValueError:
+        raise ValueError(f"'{text}' is none of {', '.join(Lock)}") from None
 
 
 def secrets(text: str) -> tuple[bytes, ...]:

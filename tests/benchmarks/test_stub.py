@@ -12,12 +12,14 @@ from botocore.exceptions import ClientError
 from benchmarks.fleet import Fleet
 from benchmarks.results import record
 from benchmarks.stub import Ledger
+from tests.conftest import PATIENCE_SECONDS
 
 SHARE = 0.05
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fleet():
+    """One for all: each test has a queue of its own."""
     with Fleet(SHARE, mendable=True) as fleet:
         yield fleet
 
@@ -33,9 +35,9 @@ def _client(fleet, service):
     )
 
 
-async def _receive(sqs, fleet, wait=0):
+async def _receive(sqs, fleet, queue, wait=0):
     answer = await sqs.receive_message(
-        QueueUrl=fleet.url("q"), MaxNumberOfMessages=10, WaitTimeSeconds=wait, VisibilityTimeout=120, MessageSystemAttributeNames=["All"]
+        QueueUrl=fleet.url(queue), MaxNumberOfMessages=10, WaitTimeSeconds=wait, VisibilityTimeout=120, MessageSystemAttributeNames=["All"]
     )
     return answer.get("Messages", [])
 
@@ -43,11 +45,11 @@ async def _receive(sqs, fleet, wait=0):
 async def test_every_message_is_handed_out_once_and_names_an_object_that_is_there(fleet):
     """Every message is handed out once, in tens, and names an object that S3 gives; the records in them are as many as the round says."""
     [given] = fleet.traffic.rounds(1, 25)
-    fleet.offer("q", given)
+    fleet.offer("whole", given)
     keys, records, sizes = set(), 0, []
     async with _client(fleet, "sqs") as sqs, _client(fleet, "s3") as s3:
         for _ in range(4):
-            messages = await _receive(sqs, fleet)
+            messages = await _receive(sqs, fleet, "whole")
             sizes.append(len(messages))
             for message in messages:
                 [told] = json.loads(message["Body"])["Records"]
@@ -64,37 +66,39 @@ async def test_every_message_is_handed_out_once_and_names_an_object_that_is_ther
 
 async def test_a_round_is_over_when_the_last_message_is_deleted(fleet):
     """A round has no time before every message is deleted; deleting one twice does not count twice."""
-    fleet.offer("q", fleet.traffic.rounds(1, 3)[0])
+    fleet.offer("over", fleet.traffic.rounds(1, 3)[0])
     async with _client(fleet, "sqs") as sqs:
-        entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(await _receive(sqs, fleet))]
+        entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(await _receive(sqs, fleet, "over"))]
         for batch in (entries[:2], entries[:2]):
-            answer = await sqs.delete_message_batch(QueueUrl=fleet.url("q"), Entries=batch)
+            answer = await sqs.delete_message_batch(QueueUrl=fleet.url("over"), Entries=batch)
             assert [one["Id"] for one in answer["Successful"]] == ["0", "1"]
-        assert fleet.told("q")["left"] == 1
-        assert fleet.told("q")["seconds"] is None
-        await sqs.delete_message_batch(QueueUrl=fleet.url("q"), Entries=entries[2:])
-    assert fleet.told("q")["left"] == 0
-    assert fleet.told("q")["seconds"] > 0
+        assert fleet.told("over")["left"] == 1
+        assert fleet.told("over")["seconds"] is None
+        await sqs.delete_message_batch(QueueUrl=fleet.url("over"), Entries=entries[2:])
+    assert fleet.told("over")["left"] == 0
+    assert fleet.told("over")["seconds"] > 0
 
 
 async def test_an_idle_receive_is_answered_when_a_message_comes(fleet):
     """A receive on an empty queue is held, and gets the message that is offered meanwhile."""
     [given] = fleet.traffic.rounds(1, 1)
     async with _client(fleet, "sqs") as sqs:
-        receiving = asyncio.create_task(_receive(sqs, fleet, wait=20))
-        while not fleet.told("q")["requests"].get("ReceiveMessage"):
+        receiving = asyncio.create_task(_receive(sqs, fleet, "later", wait=20))
+        while not fleet.told("later")["requests"].get("ReceiveMessage"):
             await asyncio.sleep(0.01)
         assert not receiving.done()
-        await asyncio.to_thread(fleet.offer, "q", given)
-        assert len(await asyncio.wait_for(receiving, 5)) == 1
+        await asyncio.to_thread(fleet.offer, "later", given)
+        assert len(await asyncio.wait_for(receiving, PATIENCE_SECONDS)) == 1
 
 
 async def test_an_idle_receive_is_answered_when_the_pace_has_a_message(fleet):
     """A held receive gets the next message of a paced round when its time comes, though nothing else happens on the stub."""
-    fleet.offer("q", fleet.traffic.rounds(1, 2)[0], per_second=0.5)
+    [given] = fleet.traffic.rounds(1, 2)
     async with _client(fleet, "sqs") as sqs:
-        assert len(await _receive(sqs, fleet)) == 1
-        assert len(await _receive(sqs, fleet, wait=20)) == 1
+        assert await _receive(sqs, fleet, "paced") == []
+        fleet.offer("paced", given, per_second=0.5)
+        assert len(await _receive(sqs, fleet, "paced")) == 1
+        assert len(await _receive(sqs, fleet, "paced", wait=20)) == 1
 
 
 async def test_what_enriches_is_refused_and_the_account_told(fleet):

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import Metric
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.fakes import metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -31,7 +32,7 @@ def run(tool: str, *arguments: str | Path) -> str:
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import pytest
 from prometheus_client import start_http_server
 
+from tests.conftest import PATIENCE_SECONDS, free_port
 from tests.fakes import metrics
 from worker.detect.document import RuleFault
 from worker.model import (
@@ -48,7 +48,6 @@ from worker.observe.metrics import Metrics
 from worker.observe.queues import Queues
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "trailmend.json"
-PATIENCE_SECONDS = 15
 CONFIG = """
 global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
 scrape_configs: [{{job_name: trailmend, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
@@ -130,7 +129,17 @@ def everything_happens(to: Metrics) -> None:
     to.task(Task("restore-instance-profile", Target("instance-profile", "web", "123456789012"), {}, found))
     to.withheld(Withheld("restore-instance-profile", "replaced", "made again"), finding.id)
     to.remediated("restore-instance-profile", "applied")
+    to.own_record(known=True)
+    to.own_record(known=False)
+    to.remediation_confirmed("restore-instance-profile", "confirmed")
+    to.remediation_confirmed("restore-instance-profile", "unconfirmed")
+    to.journal_exported(3)
+    to.journal_export_failed(2, "AccessDenied")
     to.task_refused("not-json")
+    to.approvals.waiting(2, 1)
+    to.approvals.asked("waiting")
+    to.approvals.ended("approved")
+    to.approvals.breaker_tripped("enforce-mfa")
 
 
 @contextmanager
@@ -160,14 +169,7 @@ def prometheus(metrics_port: int, folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+            process.wait(PATIENCE_SECONDS)
 
 
 def answers(address: str, query: str, *, idle: bool = False) -> bool:
@@ -263,7 +265,7 @@ def test_every_query_has_data_from_a_demo_run(tmp_path: Path):
     with told.open("w") as stream:
         demo = subprocess.Popen([sys.executable, "-m", "worker", "demo", "--keep"], stdout=stream, stderr=subprocess.STDOUT)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_SECONDS
         while "It stays up" not in told.read_text():
             assert demo.poll() is None, told.read_text()
             assert time.monotonic() < until, told.read_text()
@@ -279,4 +281,4 @@ def test_every_query_has_data_from_a_demo_run(tmp_path: Path):
             assert not waiting
     finally:
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 0
+        assert demo.wait(PATIENCE_SECONDS) == 0

@@ -16,8 +16,13 @@ from botocore import xform_name
 from cfnlint.decode import decode
 
 from tests.everything import AROUND, ENVIRONMENT, granted
+from worker.addresses import Place
 from worker.aws import Accounts, session
 from worker.least_policy import least
+from worker.model import JournalEntry
+from worker.modes import Lock
+from worker.remediate.archive import Archive
+from worker.remediate.export import Export
 from worker.roles import Role
 from worker.settings import Settings
 from worker.state.opening import open_store
@@ -69,8 +74,8 @@ def attribute(url: str, name: Any) -> str:
     return boto3.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
 
 
-def bucket_policy() -> Mapping[str, Any]:
-    return document(boto3.client("s3").get_bucket_policy(Bucket=BUCKET)["Policy"])
+def bucket_policy(bucket: str = BUCKET) -> Mapping[str, Any]:
+    return document(boto3.client("s3").get_bucket_policy(Bucket=bucket)["Policy"])
 
 
 def statement(policy: Mapping[str, Any], sid: str) -> Mapping[str, Any]:
@@ -164,6 +169,31 @@ def test_the_templates_allow_what_the_policy_command_prints() -> None:
     assert every_action([look, mend["Fn::If"]]) == granted(Role.MEMBER_WORKER) | granted(Role.MEMBER_EXECUTOR)
 
 
+async def test_the_journal_bucket_is_one_that_the_export_can_lock_its_objects_in(embedded_aws: str) -> None:
+    """A journal is exported to the bucket that JournalBucketName makes; the executor's policy allows the calls that takes, and no others there.
+
+    That the bucket has Object Lock is read from the file, because MiniStack makes a template's bucket without it.
+    """
+    deploy(JournalBucketName="trailmend-journal")
+    place = Place("trailmend-journal", "")
+    store = await open_store("sqlite:///:memory:", None)
+    await store.append(JournalEntry("task", datetime(2026, 1, 2, tzinfo=UTC), "started", {}))
+    async with Accounts(session({"AWS_REGION": "us-east-1"}), Settings()) as accounts:
+        archive = Archive(accounts, place, Lock.NONE)
+        assert await Export(store, archive, timedelta(days=1), lambda: datetime.now(UTC)).once() == 1
+        assert [one.versions for one in await archive.kept()] == [1]
+    await store.close()
+    read, faults = decode(str(ROOT / "deploy" / "cloudformation" / "trailmend.yaml"))
+    assert read is not None, faults
+    assert read["Resources"]["JournalBucket"]["Properties"]["ObjectLockEnabled"] is True
+    once = statement(bucket_policy(place.bucket), "WrittenOnce")
+    assert (once["Effect"], once["Action"], once["Condition"]) == ("Deny", "s3:PutObject", {"Null": {"s3:if-none-match": "true"}})
+    executor = policy("ExecutorPolicy")
+    written = {"s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:PutObjectRetention"}
+    assert set(statement(executor, "ExportJournal")["Action"]) == written
+    assert actions(executor, "s3") == {*written, "s3:ListBucketVersions"}
+
+
 def test_every_thing_may_be_read_and_none_changed(embedded_aws: str) -> None:
     """No allowed action has a wildcard, and `*` as a resource is for reading alone, and for what has none, at home and in member accounts."""
     deploy("member-role", TrustedRoleArns=f"arn:aws:iam::{ACCOUNT}:role/one", ExternalId="0123456789abcdef", Mend="true")
@@ -204,11 +234,11 @@ def test_the_queue_takes_the_notifications_of_the_log_bucket_alone(embedded_aws:
 
 
 def test_nothing_is_said_in_the_clear(embedded_aws: str) -> None:
-    """The bucket and every queue, dead-letter queues too, refuse a request that does not come by TLS."""
-    deploy()
+    """The buckets and every queue, dead-letter queues too, refuse a request that does not come by TLS."""
+    deploy(JournalBucketName="trailmend-journal")
     urls = boto3.client("sqs").list_queues()["QueueUrls"]
     assert len(urls) == 4
-    for guarded in (bucket_policy(), *(document(attribute(url, "Policy")) for url in urls)):
+    for guarded in (bucket_policy(), bucket_policy("trailmend-journal"), *(document(attribute(url, "Policy")) for url in urls)):
         deny = statement(guarded, "OnlyOverTls")
         assert (deny["Effect"], deny["Principal"], deny["Condition"]) == ("Deny", "*", {"Bool": {"aws:SecureTransport": "false"}})
 

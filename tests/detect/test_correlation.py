@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.detect.correlations import book, plain, record, watching
@@ -212,7 +212,6 @@ def test_two_rules_of_one_title_must_be_named_by_id():
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.lists(st.text(max_size=3), max_size=3)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["type", "rules", "group-by", "timespan", "aliases", "condition", "generate"]),

@@ -174,7 +174,7 @@ def claims(outcome: Outcome) -> Iterator[Outcome]:
         yield from claims(part)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases(most=1))
 def test_the_explanation_says_what_the_predicate_says(case: Case):
     """For any rule and event the tree holds exactly when the rule matches, and what does not match is in want of something."""
@@ -209,7 +209,7 @@ def trees(names: list[str]) -> st.SearchStrategy[Node]:
     return st.one_of(joined, joined.map(lambda node: Junction(Word.NOT, (node,), NOTHING)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 6).flatmap(lambda count: trees(list("abcdef"[:count]))), st.sets(st.sampled_from("abcdef")))
 def test_turning_what_is_missing_turns_the_whole_and_nothing_less_does(tree: Node, members: set[str]):
     """With the tests that are named the other way round the whole is too, and no smaller set of tests would do."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.detect import library
@@ -114,7 +114,6 @@ def test_two_files_may_not_say_the_same() -> None:
 TABLES = st.dictionaries(st.sampled_from(CIRCUMSTANCES), st.sampled_from([one.value for one in Level]))
 
 
-@settings(deadline=None)
 @given(every=TABLES, own=TABLES)
 def test_a_row_is_the_nearest_that_is_given(every: dict[str, str], own: dict[str, str]) -> None:
     """For any tables: a rule's entry, else that for every rule, else its author's."""

@@ -62,21 +62,21 @@ def compared(case: Case) -> bool:
     return bool(titles)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(cases())
 def test_a_rule_matches_what_the_specification_says(case: Case):
     """A rule, asked through the index, matches an event if and only if it does by the book."""
     event("matches" if compared(case) else "does not match")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(cases(most=5))
 def test_rules_loaded_together_find_what_each_finds_alone(case: Case):
     """The index changes nothing: several rules find together what the reference finds when it asks each of them alone."""
     event("some match" if compared(case) else "none matches")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(cases(), cases())
 def test_a_rule_written_for_another_event_is_held_against_the_book_too(one: Case, other: Case):
     """Rules agree with the reference on events that they were not written in view of."""
@@ -330,7 +330,7 @@ def changed(choose: Choose, real: Real) -> dict[str, Any]:
     return record
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_changed_real_records_find_what_the_specification_says(real: Real, data: st.DataObject):
     """Real records with members changed, and made alike to what rules look for, find exactly what they find by the book."""

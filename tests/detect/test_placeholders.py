@@ -176,7 +176,7 @@ PLAIN = st.text("aB.é ", max_size=3)
 SHAPES = st.sampled_from(["", "|contains", "|startswith", "|endswith", "|cased", "|cased|contains"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SHAPES, PLAIN, st.lists(TEXTS, min_size=1, max_size=3), st.booleans(), st.text("aAbB%*?\\.é ", max_size=6))
 def test_a_placeholder_is_its_values_written_out(shape, before, values, every, text):
     """A rule with a placeholder, and the same rule with its values in the place of it, say the same of any text."""
@@ -186,7 +186,7 @@ def test_a_placeholder_is_its_values_written_out(shape, before, values, every, t
     assert filled.matches({"a": text}) is written.matches({"a": text})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(LETTERS, min_size=1, max_size=6), st.text(LETTERS, max_size=3))
 def test_a_value_in_a_regular_expression_is_its_own_text(value, other):
     """Whatever characters a value has, a regular expression finds it and nothing else."""

@@ -16,6 +16,8 @@ from worker.model import Delivery, Outgoing
 from worker.state.sqlite import SqliteStore
 from worker.state.store import StoreError
 
+pytestmark = pytest.mark.virtual_time
+
 
 class House:
     """Outboxes of a fleet over one store, and a clock that is set by hand."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.enrich.impact import STATES, band_of, judge_impact
@@ -167,7 +167,6 @@ LAUNCHES = st.none() | st.builds(
 )
 
 
-@settings(deadline=None)
 @given(USES, LAUNCHES)
 def test_a_verdict_never_says_less_than_what_is_known(used: Fact | None, launches: Fact | None) -> None:
     """For any counts and gaps: a band of the closed set that fits the live ones, wide and unused never together, unused only when complete."""

@@ -17,9 +17,11 @@ from worker.observe.metrics import Metrics
 from worker.settings import Settings
 from worker.state.store import Store, StoreError
 
+pytestmark = pytest.mark.virtual_time
+
 OWN = "000000000000"
 HANGING_SECONDS = 1.0
-"""A deadline for what must still be told when a call hangs: its last tenth is enough for that on a busy machine too."""
+"""A deadline for what must still be told when a call hangs."""
 ANSWERS: dict[str, Any] = {
     "get_caller_identity": {"Account": OWN},
     "list_account_aliases": {"AccountAliases": ["acme"]},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.enrich.lives import lives
@@ -111,7 +111,6 @@ def test_what_failed_or_makes_no_sense_teaches_nothing(silent: Record) -> None:
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner), max_leaves=9)  # fmt: skip
 
 
-@settings(deadline=None)  # the claim is about the answer; a busy machine is not its fault
 @given(st.sampled_from(sorted(SHORT.values())), st.dictionaries(st.sampled_from(["tags", "tagKeys", "roleName", "path"]), JSON), JSON, JSON)
 def test_no_record_can_make_it_raise(name: str, parameters: dict[str, Any], made: Any, who: Any) -> None:
     """Whatever type a member has, reading and folding answer."""
@@ -245,7 +244,6 @@ def histories(draw: st.DrawFn) -> tuple[list[ProfileEvent], str | None, bool]:
     return events, role, exists
 
 
-@settings(deadline=None)  # the claim is about the answer; a busy machine is not its fault
 @given(histories(), st.data())
 def test_order_and_repetition_of_delivery_make_no_difference(history: tuple[list[ProfileEvent], str | None, bool], data: Any) -> None:
     """Shuffled and doubled, the same events tell the same lives."""
@@ -256,7 +254,6 @@ def test_order_and_repetition_of_delivery_make_no_difference(history: tuple[list
     assert fold(jumbled, at) == fold(events, at)
 
 
-@settings(deadline=None)  # the claim is about the answer; a busy machine is not its fault
 @given(histories(), st.randoms(use_true_random=False))
 def test_seconds_shared_by_several_events_still_end_in_the_truth(history: tuple[list[ProfileEvent], str | None, bool], random: Any) -> None:
     """From a known start, whatever happened within the same seconds: existence and role at the end are the true ones."""

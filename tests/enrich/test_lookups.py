@@ -17,6 +17,8 @@ from worker.enrich.answers import Answers
 from worker.enrich.fact import FAULT_SECONDS, Answer, Call
 from worker.enrich.lookups import AT_ONCE, Deadline, Lookups
 
+pytestmark = pytest.mark.virtual_time
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -87,7 +87,7 @@ async def check(store: Store, truth: Truth, *, tags: bool = True) -> None:
         assert using == {user.instance: user.profile_id for user in truth.users.values() if user.profile == name}, name
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_memory_comes_to_the_truth_over_restarts(seed: int, calls: int) -> None:
     """Any history of two profiles and three instances, heard late, twice and out of order beside snapshots, in one file that is closed and
@@ -110,7 +110,7 @@ def test_memory_comes_to_the_truth_over_restarts(seed: int, calls: int) -> None:
         asyncio.run(holds(Path(folder)))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_a_snapshot_mends_what_the_log_lost(seed: int, calls: int) -> None:
     """A third of the records never comes: a last snapshot brings existence, id, path, role and instances to the truth all the same."""
@@ -128,7 +128,7 @@ def test_a_snapshot_mends_what_the_log_lost(seed: int, calls: int) -> None:
     asyncio.run(holds())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_forgetting_takes_nothing_that_still_is(seed: int, calls: int) -> None:
     """A month later what is over is forgotten, and what an instance still uses is told as before; a second time nothing more goes."""

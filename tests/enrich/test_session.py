@@ -20,6 +20,8 @@ from worker.observe.metrics import Metrics
 from worker.settings import Settings
 from worker.state.store import Store
 
+pytestmark = pytest.mark.virtual_time
+
 AT = "2026-01-02T03:04:05Z"
 OPENED = "2026-01-02T03:00:00Z"
 TOKEN = "IQoJb3JpZ2luX2VjEC0a-a-session-token"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.enrich.conftest import OWN, RememberingStore
@@ -140,7 +140,6 @@ def test_what_failed_or_makes_no_sense_teaches_nothing(silent: Record) -> None:
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner), max_leaves=9)  # fmt: skip
 
 
-@settings(deadline=None)  # the claim is about the answer; a busy machine is not its fault
 @given(st.sampled_from(CALLS), JSON, JSON, JSON)
 def test_no_record_can_make_it_raise(name: str, asked: Any, made: Any, items: Any) -> None:
     """Whatever type a member has, reading and folding answer."""

@@ -10,6 +10,7 @@ import boto3
 import pytest
 from aiobotocore.session import get_session
 
+from tests.conftest import PATIENCE_SECONDS
 from worker.aws import Accounts
 from worker.budget import Budget
 from worker.ingest.objects import ObjectError, Objects
@@ -102,4 +103,4 @@ async def test_objects_beyond_the_budget_wait(objects, key):
         async with objects.fetch(Notice("logs", key)):
             third = asyncio.create_task(fetched(objects, Notice("logs", key)))
             assert not (await asyncio.wait([third], timeout=0.3))[0]
-        assert len(await asyncio.wait_for(third, 10)) == 800
+        assert len(await asyncio.wait_for(third, PATIENCE_SECONDS)) == 800

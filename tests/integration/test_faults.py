@@ -9,6 +9,7 @@ from collections import Counter
 
 import orjson
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.conftest import ACCOUNT, deletion, log_file, log_key, until, until_true
 
 GOOD = [deletion(f"good-{number}") for number in range(8)]
@@ -37,7 +38,7 @@ async def test_every_bad_input_is_told_counted_and_redriven(estate):
     for message in BAD_MESSAGES:
         estate.send(message)
     async with estate.worker(TRAILMEND_MAX_INFLATED_BYTES="2000000"):
-        await until_true(lambda: estate.depth(estate.dead) == len(BAD_OBJECTS) + len(BAD_MESSAGES), 60)
+        await until_true(lambda: estate.depth(estate.dead) == len(BAD_OBJECTS) + len(BAD_MESSAGES))
     assert estate.depth(estate.queue) == 0
     assert estate.found() == sorted(good for _, _, found in BAD_OBJECTS.values() for good in found)
     told = [orjson.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
@@ -80,15 +81,15 @@ def test_sigterm_in_the_middle_loses_nothing_and_doubles_nothing(estate):
     """Stopped with SIGTERM in the middle of 200 objects: exit 0, and over two runs every finding is dispatched exactly once."""
     names = fill(estate, 200)
     first = estate.process()
-    until(lambda: len(estate.findings()) >= 30, 60)
+    until(lambda: len(estate.findings()) >= 30)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 0
+    assert first.wait(PATIENCE_SECONDS) == 0
     between = len(estate.findings())
     assert 30 <= between < 200
     second = estate.process()
-    until(lambda: len(estate.found()) >= 200 and estate.depth(estate.queue) == 0, 90)
+    until(lambda: len(estate.found()) >= 200 and estate.depth(estate.queue) == 0)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(PATIENCE_SECONDS) == 0
     assert estate.found() == names
     assert len(estate.found_together()) == 1  # two hundred deletions by one principal within a second
     assert estate.depth(estate.dead) == 0
@@ -106,13 +107,13 @@ def test_kill_9_in_the_middle_loses_nothing(estate):
         "TRAILMEND_UPDATE_SECONDS": "0",
     }
     first = estate.process(**short)
-    until(lambda: len(estate.findings()) >= 10, 60)
+    until(lambda: len(estate.findings()) >= 10)
     first.kill()
-    first.wait(10)
+    first.wait(PATIENCE_SECONDS)
     second = estate.process(**short)
-    until(lambda: set(estate.found()) == set(names) and estate.depth(estate.queue) == 0, 90)
+    until(lambda: set(estate.found()) == set(names) and estate.depth(estate.queue) == 0)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(PATIENCE_SECONDS) == 0
     assert estate.depth(estate.dead) == 0
     assert set(task_ids(estate).values()) <= {1, 2}
 
@@ -120,8 +121,8 @@ def test_kill_9_in_the_middle_loses_nothing(estate):
 def test_a_second_signal_ends_it_at_once(estate):
     """Whoever presses Ctrl-C twice does not wait for the grace."""
     worker = estate.process()
-    until(lambda: "started" in (estate.folder / "worker.log").read_text(), 30)
+    until(lambda: "started" in (estate.folder / "worker.log").read_text())
     worker.send_signal(signal.SIGINT)
-    until(lambda: "stopping" in (estate.folder / "worker.log").read_text(), 30)
+    until(lambda: "stopping" in (estate.folder / "worker.log").read_text())
     worker.send_signal(signal.SIGINT)
     assert worker.wait(10) in (0, 128 + signal.SIGINT)

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_SECONDS, free_port
 from tests.integration.conftest import Estate, deletion, log_file, until
 
 NAMES = [f"profile-{number:02}" for number in range(12)]
@@ -23,7 +23,7 @@ def children(pid: int) -> list[int]:
 
 
 def metric(port: int, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
@@ -50,7 +50,7 @@ def test_nothing_is_lost_when_one_process_is_killed(estate: Estate, port: int) -
         until(lambda: len(estate.found()) >= 2)
         first, second = children(process.pid)
         os.kill(first, signal.SIGKILL)
-        until(lambda: estate.depth("main") == 0, 120)  # what it had claimed is free after its lease of 20 s
+        until(lambda: estate.depth("main") == 0)  # what it had claimed is free after its lease of 20 s
         until(lambda: metric(port, "trailmend_processes") == 2)
         told = Counter(estate.found())
         assert set(told) == set(NAMES)
@@ -63,7 +63,7 @@ def test_nothing_is_lost_when_one_process_is_killed(estate: Estate, port: int) -
         assert second in again
         assert first not in again
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in again)
     finally:
         process.kill()
@@ -91,8 +91,8 @@ def test_a_taken_port_or_a_broken_rule_ends_all_with_the_usual_status(estate: Es
     rules.mkdir()
     (rules / "broken.yml").write_text("title: broken\ndetection: 3\n")
     broken = estate.process(TRAILMEND_PROCESSES="2", TRAILMEND_HTTP_ADDRESS=f"127.0.0.1:{port}", TRAILMEND_RULES_DIR=str(rules))
-    assert broken.wait(30) == 1
+    assert broken.wait(PATIENCE_SECONDS) == 1
     with socket.create_server(("127.0.0.1", port)):
         taken = estate.process(TRAILMEND_PROCESSES="2", TRAILMEND_HTTP_ADDRESS=f"127.0.0.1:{port}")
-        assert taken.wait(30) == 2
+        assert taken.wait(PATIENCE_SECONDS) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in (estate.folder / "worker.log").read_text()

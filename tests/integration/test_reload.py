@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.conftest import free_port
+from tests.conftest import PATIENCE_SECONDS, free_port
 from tests.integration.conftest import deletion, log_file, until, until_true
 
 HEADING = "logsource: {product: aws, service: cloudtrail}\n"
@@ -64,10 +64,10 @@ def running(estate, **more: str) -> Iterator[Running]:
         until(worker.ready)
         yield worker
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 
 import boto3
 import pytest
 
+from tests.conftest import PATIENCE_SECONDS
 from tests.integration.conftest import deletion, log_file, until
 
 TRUST = json.dumps(
@@ -43,15 +49,15 @@ def fleet(estate) -> str:
 
 
 def through(estate, mode: str) -> None:
-    """Lets the worker and then the executor work until both queues are empty."""
-    worker = estate.process("run")
-    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0, 60)
+    """Lets the worker and then the executor work until both queues are empty; facts that a busy machine is late with are not waited for."""
+    worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0")
+    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(PATIENCE_SECONDS) == 0
     executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE=mode)
-    until(lambda: estate.depth(estate.tasks) == 0, 60)
+    until(lambda: estate.depth(estate.tasks) == 0)
     executor.send_signal(signal.SIGTERM)
-    assert executor.wait(30) == 0
+    assert executor.wait(PATIENCE_SECONDS) == 0
 
 
 def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fleet):
@@ -64,6 +70,35 @@ def test_in_auto_the_profile_is_restored_with_all_that_was_remembered(estate, fl
     assert [(one["InstanceId"], one["IamInstanceProfile"]["Id"]) for one in associations] == [(fleet, profile["InstanceProfileId"])]
 
 
+def test_in_approve_people_are_told_and_the_profile_is_restored_once_one_agrees(estate, fleet):
+    """They read what waits where findings go; `trailmend tasks approve` by somebody who is not the executor has it done."""
+    worker = estate.process("run")
+    until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0)
+    executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE="shadow", TRAILMEND_REMEDIATION_MODES="*@000000000000=approve")
+    wanted = "restore-instance-profile"
+    until(lambda: any(one.get("action") == wanted for one in estate.findings()))
+    (told,) = [one for one in estate.findings() if one.get("action") == wanted]
+    iam, sts = boto3.client("iam"), boto3.client("sts")
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_instance_profile(InstanceProfileName="web")
+    iam.create_role(RoleName="oncall", AssumeRolePolicyDocument=TRUST)
+    keys = sts.assume_role(RoleArn="arn:aws:iam::000000000000:role/oncall", RoleSessionName="alice")["Credentials"]
+    mine = {"AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"]}
+    environment = {**os.environ, **estate.environment(), **mine, "AWS_SESSION_TOKEN": keys["SessionToken"]}
+    command = [sys.executable, "-m", "worker", *told["commands"]["approve"].split()[1:], "--yes", "--why", "it is ours"]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+
+    def restored() -> bool:
+        held = boto3.client("ec2").describe_iam_instance_profile_associations()["IamInstanceProfileAssociations"]
+        profiles = {one["InstanceProfileId"] for one in iam.list_instance_profiles()["InstanceProfiles"] if one["Roles"]}
+        return any(one["InstanceId"] == fleet and one["IamInstanceProfile"]["Id"] in profiles for one in held)
+
+    until(restored)
+    for process in (worker, executor):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_in_shadow_nothing_is_touched_and_the_plan_is_told(estate, fleet):
     """By default the executor says what it would do, and does none of it."""
     through(estate, "shadow")
@@ -72,3 +107,30 @@ def test_in_shadow_nothing_is_touched_and_the_plan_is_told(estate, fleet):
         iam.get_instance_profile(InstanceProfileName="web")
     told = [json.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
     assert any(one["event"] == "remediation" and one["outcome"] == "shadowed" for one in told)
+
+
+def test_what_the_executor_did_is_no_finding_and_confirmed(estate, fleet):
+    """CloudTrail's records of its calls, by the request ids that AWS answered, and of the same calls by somebody who only says to be us."""
+    through(estate, "auto")
+    with closing(sqlite3.connect(estate.folder / "state.db")) as state:
+        lines = [json.loads(line) for (line,) in state.execute("SELECT line FROM journal ORDER BY number")]
+    (applied,) = [line["body"] for line in lines if line["outcome"] == "applied"]
+    ids = applied["request_ids"]
+    assert len(ids) == len(applied["plan"]) == 3
+
+    def told(request_id: str, number: int) -> dict[str, object]:
+        named = {"eventName": "DeleteInstanceProfile", "eventID": request_id, "eventTime": f"2026-11-23T12:10:0{number}Z"}
+        return deletion(f"profile-{request_id}", **named, requestID=request_id, userAgent="aiobotocore/3 trailmend")
+
+    before = estate.found()
+    claimed = ["claimed-1", "claimed-2"]
+    estate.notify(estate.put("own", log_file(*(told(one, number) for number, one in enumerate([*ids, *claimed])))))
+    worker = estate.process("run", TRAILMEND_UPDATE_SECONDS="0")
+    until(lambda: estate.depth(estate.queue) == 0 and len(estate.found()) >= len(before) + len(claimed))
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert sorted(set(estate.found()) - set(before)) == [f"profile-{one}" for one in claimed]
+    log = [json.loads(line) for line in (estate.folder / "worker.log").read_text().splitlines()]
+    confirmed = [(one["request_id"], one["action"]) for one in log if one["event"] == "remediation_confirmed"]
+    assert sorted(confirmed) == sorted((one, "restore-instance-profile") for one in ids)
+    assert sorted(one["request_id"] for one in log if one["event"] == "own_record_unknown") == claimed

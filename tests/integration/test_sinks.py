@@ -41,10 +41,10 @@ async def test_a_webhook_that_is_down_while_fifty_findings_pass_has_them_all_onc
             "TRAILMEND_WEBHOOK_SECRET": SECRET,
         }
         async with estate.worker(**more):
-            await until_true(lambda: estate.depth(estate.queue) == 0 and len(estate.found()) == 50, 60)
+            await until_true(lambda: estate.depth(estate.queue) == 0 and len(estate.found()) == 50)
             assert receiver.taken == []
             receiver.down = False
-            await until_true(lambda: len(receiver.taken) >= len(estate.findings()), 60)
+            await until_true(lambda: len(receiver.taken) >= len(estate.findings()))
     told = Counter(headers["webhook-id"] for headers, _ in receiver.taken)
     assert set(told.values()) == {1}
     assert told.keys() == {finding["id"] for finding in estate.findings()}
@@ -59,9 +59,9 @@ async def test_what_was_posted_by_one_worker_is_delivered_by_the_next(estate, mo
     port = free_port()
     hook = {"TRAILMEND_FINDING_SINKS": f"webhook+http://127.0.0.1:{port}/hook", "TRAILMEND_WEBHOOK_SECRET": SECRET}
     async with estate.worker(**hook):
-        await until_true(lambda: "delivery_posted" in (estate.folder / "worker.log").read_text() and estate.depth(estate.queue) == 0, 60)
+        await until_true(lambda: "delivery_posted" in (estate.folder / "worker.log").read_text() and estate.depth(estate.queue) == 0)
     async with receiving(port) as receiver, estate.worker(**hook):
-        await until_true(lambda: len(receiver.taken) == 1, 60)
+        await until_true(lambda: len(receiver.taken) == 1)
     assert json.loads(receiver.taken[0][1])["subject"]["name"] == "one"
     assert len(estate.bodies(estate.tasks)) == 1
 
@@ -89,7 +89,7 @@ async def test_a_finding_goes_where_its_level_leads(estate):
         "TRAILMEND_RULES_DIR": str(rules),
     }
     async with estate.worker(**more):
-        await until_true(lambda: estate.depth(estate.queue) == 0 and len(estate.findings()) >= 3, 60)
+        await until_true(lambda: estate.depth(estate.queue) == 0 and len(estate.findings()) >= 3)
         until(lambda: estate.depth(queues["asked"]) == estate.depth(estate.tasks) > 0)
     levels = {finding["id"]: finding["level"] for finding in estate.findings()}
     paged = {json.loads(body)["id"] for body in estate.bodies(queues["pages"])}

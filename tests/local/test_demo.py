@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.conftest import PATIENCE_SECONDS
 from worker.local import demo, stage
 from worker.local.children import Children
 
@@ -68,7 +69,7 @@ def test_a_kept_demo_tells_its_story_and_ends_clean_on_ctrl_c(tmp_path):
         assert re.search(r"recalls +i-[0-9a-f]+ \((us-east-1|eu-west-1), since ", text)
         assert "curl -s http://127.0.0.1:" in text
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
         process.wait()
@@ -88,7 +89,7 @@ def test_a_demo_ended_in_the_middle_leaves_nothing(tmp_path, number, status):
         children = children_of(process.pid)
         assert len(children) == 2
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
         process.wait()
@@ -119,7 +120,7 @@ def test_a_child_sees_nothing_of_the_callers_aws(tmp_path):
     environment = {"PATH": os.environ["PATH"], "AWS_PROFILE": "real", "TRAILMEND_STATE": "x", "HTTPS_PROXY": "http://proxy"}
     with Children(tmp_path, {**environment, "PYTHONPATH": str(tmp_path)}) as children:
         child = children.start("shows", "shows", variables={"AWS_REGION": "us-east-1"})
-        assert child.process.wait(30) == 0
+        assert child.process.wait(PATIENCE_SECONDS) == 0
     told = child.tail()
     assert "AWS_REGION" in told
     assert not any(name in told for name in ("AWS_PROFILE", "TRAILMEND_STATE", "HTTPS_PROXY"))
@@ -131,7 +132,7 @@ def test_a_child_that_will_not_end_is_ended(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with Children(tmp_path, environment) as children:
         deaf = children.start("deaf", "deaf", variables={}, grace_seconds=0.2)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while "deaf" not in deaf.tail() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not deaf.ended

@@ -47,7 +47,7 @@ def records(told: Story) -> list[dict[str, Any]]:
     return [record for part in (told.past, told.present) for batch in logs(part).values() for record in batch]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32))
 def test_same_seed_tells_same_story(seed):
     """A story is the same to the byte for a seed, a moment and a cast, and another for another seed."""
@@ -55,7 +55,7 @@ def test_same_seed_tells_same_story(seed):
     assert story(seed).present != story(seed + 1).present
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32))
 def test_records_have_the_types_of_real_ones(seed):
     """Every member has the type it has in original objects, whatever the seed; success has no error code and no null one."""
@@ -80,7 +80,7 @@ def test_records_have_the_types_of_real_ones(seed):
             assert record["requestParameters"] is None
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32))
 def test_objects_lie_where_cloudtrail_puts_them(seed):
     """Keys name account, region and time, are unique, and hold only records of that account and region, from before that time."""
@@ -184,7 +184,6 @@ def test_create_date_reads_back(moment):
     assert datetime.strptime(create_date(moment), "%b %d, %Y %I:%M:%S %p").replace(tzinfo=UTC) == moment.replace(microsecond=0)
 
 
-@settings(deadline=None)
 @given(st.integers(), st.lists(st.integers(0, 86_400), max_size=60))
 def test_delivery_loses_nothing(seed, seconds):
     """Every record is delivered once or twice, none more often and none not at all, and the counts tell so."""

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.conftest import PATIENCE_SECONDS
 from worker.observe.output import Output
 
 WRITER = """
@@ -33,7 +34,7 @@ def test_long_lines_of_two_processes_do_not_mix(tmp_path):
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         lines = pipe.read().splitlines()
-    assert [writer.wait(30) for writer in writers] == [0, 0]
+    assert [writer.wait(PATIENCE_SECONDS) for writer in writers] == [0, 0]
     assert sorted(lines) == [b"a" * 65_536] * 40 + [b"b" * 65_536] * 40
 
 

@@ -1,5 +1,6 @@
 """The guards, as tables: who is spared, who is refused, when nothing is changed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from worker.remediate.guards import Identity, Judgement, Limits, Stance, identit
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OWN_ROLE = identity("arn:aws:sts::111111111111:assumed-role/mender/trailmend")
 OWN_USER = identity("arn:aws:iam::111111111111:user/tools/mender")
+OWN_BOTH = replace(identity("arn:aws:sts::111111111111:assumed-role/Member/trailmend"), base=("role", "mender"))
+"""Where our own account is entered by a role as well."""
 LIMITS = Limits(Mode.AUTO, (), timedelta(hours=1))
 
 
@@ -55,6 +58,8 @@ def test_our_own_identity_is_read_from_its_arn(arn: str, expected: tuple[str, st
         (KEY, {"user": "mender"}, OWN_USER, "own-identity"),
         (PROFILE, {"role": "mender"}, OWN_ROLE, "own-identity"),
         (Target("role", "mender", "111111111111"), {}, OWN_ROLE, "own-identity"),
+        (Target("role", "Member", "111111111111"), {}, OWN_BOTH, "own-identity"),
+        (Target("role", "mender", "111111111111"), {}, OWN_BOTH, "own-identity"),
         (Target("account", "111111111111", "111111111111", "arn:aws:iam::111111111111:root"), {}, OWN_ROLE, "root"),
         (user("root"), {}, OWN_ROLE, "root"),
         (user("<root_account>"), {}, OWN_ROLE, "root"),
@@ -81,6 +86,8 @@ def test_what_is_refused(target: Target, params: dict[str, Any], own: Identity, 
         (PROFILE, {"role": "mender"}, OWN_USER),
         (PROFILE, {"role": None}, OWN_ROLE),
         (user("rooter"), {}, OWN_ROLE),
+        (user("mender"), {}, OWN_BOTH),
+        (Target("role", "mender", "222222222222"), {}, OWN_BOTH),
     ],
 )
 def test_what_only_looks_like_us_or_root_may_be_acted_on(target: Target, params: dict[str, Any], own: Identity) -> None:
@@ -105,6 +112,10 @@ def test_live_arns_of_others_say_nothing() -> None:
     own = judge_touched(["arn:aws:iam::111111111111:role/a/mender"], OWN_ROLE, LIMITS)
     assert own is not None
     assert own.stance is Stance.REFUSE
+    for name in ("mender", "a/Member"):
+        both = judge_touched([f"arn:aws:iam::111111111111:role/{name}"], OWN_BOTH, LIMITS)
+        assert both is not None
+        assert both.stance is Stance.REFUSE
 
 
 @given(age=st.timedeltas(timedelta(days=-400), timedelta(days=400)), mode=st.sampled_from([Mode.AUTO, Mode.SHADOW]))

@@ -24,7 +24,7 @@ from tests.remediate.scenes import (
 )
 from tests.remediate.world import ACCOUNT, CrashError, World
 from worker.model import JournalEntry
-from worker.modes import Mode
+from worker.modes import Mode, Scope
 from worker.remediate.guards import Limits
 from worker.remediate.history import audit
 from worker.remediate.undo import Ending, Undo
@@ -109,17 +109,21 @@ async def test_what_a_crashed_task_did_is_undone_too(scene: Scene, world: World)
     await as_before(world, before)
 
 
+@pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.APPROVE])
 @pytest.mark.parametrize("scene", UNDOABLE)
-async def test_in_shadow_an_undo_changes_nothing(scene: Scene, world: World) -> None:
-    """The journal says what would have been undone, and the undo is still to be had."""
-    await world.handle(json.dumps(await scene(world)))
+async def test_an_undo_is_done_in_every_mode_but_off(scene: Scene, mode: Mode, world: World) -> None:
+    """A person asks for it: modes say what the executor does by itself. In mode off nothing is changed, and the undo is still to be had."""
+    body = json.dumps(await scene(world))
+    before = await world.picture()
+    await world.handle(body)
     after, calls = await world.picture(), list(world.wire.calls)
-    assert (await world.undo(remediation_mode=Mode.SHADOW)).outcome == "undo-shadowed"
     assert (await world.undo(remediation_mode=Mode.OFF)).outcome == "off"
+    assert (await world.undo(remediation_modes=((Scope(), Mode.OFF),))).outcome == "off"
     assert (await world.picture(), world.wire.calls) == (after, calls)
-    assert (await world.outcomes())[2:] == ["undo-shadowed"]
-    assert (await world.journal())[-1]["plan"]
-    assert await world.undo() == Ending("undone")
+    assert await world.undo(remediation_mode=mode) == Ending("undone")
+    await as_before(world, before)
+    assert (await world.outcomes())[2:] == ["undo-started", "undone"]
+    assert (await world.journal())[-1]["mode"] == mode.value
 
 
 async def key_deleted(world: World) -> None:

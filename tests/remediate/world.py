@@ -9,24 +9,31 @@ from typing import Any
 
 from tests import fakes
 from worker.aws import Accounts
-from worker.model import Message, Verdict, stable_id
-from worker.modes import Mode
+from worker.model import Answer, Approval, Decision, Message, Verdict, stable_id
+from worker.modes import Mode, Modes
 from worker.remediate.attempt import Means
 from worker.remediate.executor import Executor
 from worker.remediate.guards import Limits
 from worker.remediate.history import History, histories
 from worker.remediate.steps import Refusal
 from worker.remediate.undo import Ending, Undo
+from worker.remediate.waiting import Waiting
 from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
 
 ACCOUNT = "000000000000"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+AUTO = Modes(Mode.AUTO)
 FINDING = "0f0e0d0c-0000-5000-8000-000000000001"
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
 }
+
+
+def person(name: str) -> str:
+    """The ARN of somebody of Identity Center."""
+    return f"arn:aws:sts::{ACCOUNT}:assumed-role/AWSReservedSSO_OnCall_0123456789abcdef/{name}"
 
 
 class CrashError(BaseException):
@@ -112,6 +119,27 @@ class World:
         """What a new process makes of a message."""
         return await self.executor(**changed).handle(Message("m", body, "receipt"))
 
+    async def wait(self, body: str, **changed: Any) -> Approval:
+        """A new process is asked for a task in mode approve; answers what waits then."""
+        assert await self.handle(body, **{"remediation_mode": Mode.APPROVE, **changed}) == Verdict(delete=True)
+        (approval,) = await self.store.approvals()
+        return approval
+
+    async def answer(self, who: str = "alice", answer: Answer = Answer.YES) -> None:
+        """Somebody of Identity Center answers what waits."""
+        (approval,) = await self.store.approvals()
+        told = Decision(person(who), answer, f"{who} has looked", self.now)
+        assert await self.store.decide(approval, told) is not None
+
+    async def look(self, **changed: Any) -> None:
+        """A new process looks once at what waits."""
+        await self.waiting(**changed).look()
+
+    def waiting(self, **changed: Any) -> Waiting:
+        """A new process that looks at what waits."""
+        executor = self.executor(**{"remediation_mode": Mode.APPROVE, **changed})
+        return Waiting(executor, self.store, self.metrics, lambda: self.now)
+
     async def outcomes(self) -> list[str]:
         """The outcomes in the journal, in order."""
         return [line[0].outcome async for line in self.store.journal()]
@@ -178,23 +206,23 @@ class World:
         """What the journal tells of each task, in order."""
         return await histories(self.store.journal(), "")
 
-    async def undo(self, **changed: Any) -> Ending:
-        """A new process undoes the first task of the journal, agreeing to what it is shown."""
-        (history, *_) = await self.histories()
+    async def undo(self, begins: str = "", **changed: Any) -> Ending:
+        """A new process undoes the first task of the journal whose id begins so, agreeing to what it is shown."""
+        (history, *_) = await histories(self.store.journal(), begins)
         settings = replace(self.settings, **changed)
-        undo = await Undo.of(history, self.means(settings.remediation_mode), Limits.of(settings))
+        undo = await Undo.of(history, self.means(settings.modes), Limits.of(settings))
         assert isinstance(undo, Undo), undo
         shown = await undo.prospect()
         return Ending("refused", shown.reason) if isinstance(shown, Refusal) else await undo.carry_out(shown.steps)
 
-    def means(self, mode: Mode = Mode.AUTO) -> Means:
+    def means(self, modes: Modes = AUTO) -> Means:
         """What a new process works with."""
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
         accounts: Any = WiredAccounts(self.accounts, self.wire)
-        return Means(self.store, accounts, mode, lambda: self.now, f"process-{next(self._owners)}", sleep)
+        return Means(self.store, accounts, modes, lambda: self.now, f"process-{next(self._owners)}", sleep)
 
     # The estate.
 

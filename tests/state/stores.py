@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.conftest import PATIENCE_SECONDS
 from worker.state.store import Store
 
 
@@ -28,4 +29,4 @@ async def make_table(client: Any, sort_key: str = "sk") -> None:
 
 def reset(endpoint: str) -> None:
     """An embedded AWS as it was at its start."""
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/_ministack/reset", method="POST"), timeout=30).close()
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/_ministack/reset", method="POST"), timeout=PATIENCE_SECONDS).close()

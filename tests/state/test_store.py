@@ -145,7 +145,7 @@ async def test_order_and_repetition_of_learning_do_not_matter(kind: str, request
 
     pairs = st.lists(st.tuples(st.integers(0, 30), st.integers(-3, 3)), max_size=40)
 
-    @settings(max_examples=60 if endpoint is None else 10, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60 if endpoint is None else 10, suppress_health_check=list(HealthCheck))
     @given(pairs, st.lists(st.integers(0, 20), max_size=3), st.integers(0, 1000))
     def property_holds(events: list[tuple[int, int]], cuts: list[int], seed: int) -> None:
         asyncio.run(check(events, cuts, seed))

@@ -156,7 +156,7 @@ async def test_order_and_repetition_of_sighting_do_not_matter(kind: str, request
 
     told = st.lists(st.tuples(st.sampled_from("vw"), st.integers(0, 6), st.integers(0, 3)), max_size=40)
 
-    @settings(max_examples=60 if endpoint is None else 10, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60 if endpoint is None else 10, suppress_health_check=list(HealthCheck))
     @given(told, st.integers(1, 20))
     def property_holds(told: list[tuple[str, int, int]], size: int) -> None:
         asyncio.run(check(told, size))

@@ -1,6 +1,7 @@
-"""A finding in a few lines, for people: pure.
+"""A finding, or a task that waits for people, in a few lines: pure.
 
-In goes a finding as JSON (`wire.py`), out come a title and a text: how bad, who, what, with what impact, what next, and where the runbook is. Names and
+In goes either as JSON (`wire.py`), out come a title and a text: how bad, who, what, with what impact, what next, and where the runbook is; or what is to be
+done, whom it hits, how it is undone, until when it waits and what to type. Names and
 agents in it are somebody else's words: they are cut, kept to one line, and what a chat would take for a call to everybody is taken apart.
 """
 
@@ -11,12 +12,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MOST_CHARACTERS = 200
+MOST_STEPS = 5
+"""Of a plan, in what somebody reads on a telephone."""
 _CALLS = re.compile(r"@(?=channel|here|everyone|all\b|room)", re.IGNORECASE)
 _BRACKETS = str.maketrans("<>", "()")
 
 
 def title(finding: Mapping[str, Any]) -> str:
     """How bad, what, and of whom."""
+    if _waits(finding):
+        target = _of(finding, "target")
+        about = " ".join(_said(target.get(name)) for name in ("type", "name"))
+        return f"APPROVAL WANTED {_said(finding.get('action'))}: {about} in {_said(target.get('account'))}"
     subject = _of(finding, "subject")
     where = _said(subject.get("account") or _of(finding, "event").get("account"))
     about = f": {_said(subject['name'])}" if subject.get("name") else ""
@@ -28,7 +35,8 @@ def title(finding: Mapping[str, Any]) -> str:
 
 def text(finding: Mapping[str, Any]) -> str:
     """The lines below the title."""
-    return "\n".join(f"{name}: {told}" for name, told in _lines(finding) if told)
+    lines = _asking(finding) if _waits(finding) else _lines(finding)
+    return "\n".join(f"{name}: {told}" for name, told in lines if told)
 
 
 def _lines(finding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -48,6 +56,30 @@ def _lines(finding: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Next", "; ".join(_next(finding))
     yield "Runbook", _said(rule.get("runbook"))
     yield "Finding", _said(finding.get("id"))
+
+
+def _asking(approval: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    finding = _of(approval, "finding")
+    actor, event, rule = (_of(finding, name) for name in ("actor", "event", "rule"))
+    yield "Because", f"{_said(rule.get('level')).upper()} {_said(rule.get('title'))}"
+    yield "Who", " ".join(_said(one) for one in (actor.get("type"), actor.get("arn") or actor.get("name")) if one)
+    yield "What", f"{_said(event.get('name'))} at {_said(event.get('time')) or 'an unknown time'}"
+    plan = approval.get("plan") or []
+    for step in plan[:MOST_STEPS]:
+        yield "Plan", _said(step.get("says")) + (" (irreversible)" if step.get("irreversible") else "")
+    more = int(approval.get("steps") or 0) - min(len(plan), MOST_STEPS)
+    yield "Plan", f"{more} steps more" if more > 0 else ""
+    for effect in approval.get("effects") or ():
+        yield "Hits", _said(effect)
+    yield "Undo", _said(approval.get("undoing"))
+    people = approval.get("needed")
+    yield "Until", f"{_said(approval.get('expires_at'))}, {people} {'person has' if people == 1 else 'people have'} to agree"
+    yield "Type", _said(_of(approval, "commands").get("approve"))
+    yield "Runbook", _said(rule.get("runbook"))
+
+
+def _waits(told: Mapping[str, Any]) -> bool:
+    return told.get("schema") == "trailmend.approval/1"
 
 
 def _impact(told: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Findings and tasks as JSON: pure. The schemas in `schemas/` say the same, and a test holds them together.
+"""Findings, tasks and what waits for people as JSON: pure. The schemas in `schemas/` say the same, and a test holds them together.
 
 Times are RFC 3339 in UTC. Everything from a record is data and may hold anything: what is long is cut, so that a message stays one.
 """
@@ -14,20 +14,23 @@ from typing import Any
 import orjson
 
 from worker.dispatch.plan import Plan
-from worker.model import EnrichedFinding, Fact, Finding, Occurrence, Sighting, Task
+from worker.model import Approval, EnrichedFinding, Fact, Finding, Occurrence, Sighting, Task
 
 TASK_SCHEMA = "trailmend.task/1"
 FINDING_SCHEMA = "trailmend.finding/1"
+APPROVAL_SCHEMA = "trailmend.approval/1"
 MOST_CHARACTERS = 2048
 """Of one text of a record; ARNs and names are shorter."""
 MOST_EVENTS = 50
 MOST_EVENT_CHARACTERS = 512
 MOST_EVENTS_BYTES = 64 * 1024
 """What is told of the events of a correlation: the last ones, and as many as fit. Their number is told whole."""
+MOST_STEPS = 50
+"""Of a plan that waits. A fleet's may have thousands, and `trailmend tasks show` has them all."""
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A shipped JSON Schema (draft 2020-12): `finding` or `task`."""
+    """A shipped JSON Schema (draft 2020-12): `finding`, `task` or `approval`."""
     text = resources.files("worker.dispatch").joinpath("schemas", f"{name}.schema.json").read_bytes()
     loaded: dict[str, Any] = orjson.loads(text)
     return loaded
@@ -65,6 +68,32 @@ def task_as_dict(task: Task, created_at: datetime) -> dict[str, Any]:
         "params": dict(task.params),
         "finding": _core(task.finding.finding),
         "created_at": created_at.isoformat(),
+    }
+
+
+def approval_as_dict(approval: Approval) -> dict[str, Any]:
+    """A task that waits, as whoever is to agree needs it: what, for which finding, whom it hits, how it is undone, and what to type."""
+    task = approval.task
+    told: dict[str, Any] = _clipped(
+        {
+            "plan": [{"says": step["says"], "irreversible": step["irreversible"]} for step in approval.steps[:MOST_STEPS]],
+            "effects": list(approval.effects),
+            "undoing": approval.undoing,
+        }
+    )
+    return {
+        "schema": APPROVAL_SCHEMA,
+        "id": approval.id,
+        "action": task["action"],
+        "target": task["target"],
+        "level": task["finding"]["rule"]["level"],
+        "finding": task["finding"],
+        **told,
+        "steps": len(approval.steps),
+        "asked_at": _stamp(approval.asked_at),
+        "expires_at": _stamp(approval.expires_at),
+        "needed": approval.needed,
+        "commands": {name: f"trailmend tasks {name} {approval.id}" for name in ("show", "approve", "reject")},
     }
 
 

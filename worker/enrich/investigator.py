@@ -22,6 +22,7 @@ from worker.enrich.identity import IDENTITY
 from worker.enrich.impact import IMPACT
 from worker.enrich.instances import INSTANCES
 from worker.enrich.lookups import PASSING, Deadline, Lookups
+from worker.enrich.marks import MARKS
 from worker.enrich.permissions import PERMISSIONS, SUBJECT_PERMISSIONS
 from worker.enrich.profile import PROFILE, PROFILE_LIVE
 from worker.enrich.role import ROLE
@@ -35,6 +36,7 @@ from worker.state.store import Store
 
 KINDS = (
     IDENTITY,
+    MARKS,
     USER,
     SUBJECT_USER,
     ROLE,

@@ -4,6 +4,11 @@ Each is frozen and linked to what it came from, so that whoever holds a task can
 behind it. This package imports nothing of ours but itself. A newcomer adds a value here when it crosses from one stage to the next.
 """
 
+from worker.model.approval import (
+    Answer,
+    Approval,
+    Decision,
+)
 from worker.model.fact import (
     BANDS,
     DRY_RUN,
@@ -40,6 +45,14 @@ from worker.model.message import (
     Origin,
     Verdict,
 )
+from worker.model.own_call import (
+    MARK,
+    Expectation,
+    Intention,
+    call_key,
+    is_marked,
+    marks_of,
+)
 from worker.model.record import (
     Interest,
     Record,
@@ -59,19 +72,25 @@ __all__ = [
     "CIRCUMSTANCES",
     "CONDITIONS",
     "DRY_RUN",
+    "MARK",
     "NAMESPACE",
     "WORSE",
     "Actor",
+    "Answer",
+    "Approval",
     "Backlog",
     "Census",
     "Closing",
+    "Decision",
     "Delivery",
     "EnrichedFinding",
+    "Expectation",
     "Fact",
     "FactSource",
     "FactStatus",
     "Fault",
     "Finding",
+    "Intention",
     "Interest",
     "JournalEntry",
     "Level",
@@ -90,6 +109,9 @@ __all__ = [
     "Task",
     "Verdict",
     "Withheld",
+    "call_key",
     "is_dry_run",
+    "is_marked",
+    "marks_of",
     "stable_id",
 ]

@@ -1,6 +1,6 @@
 """What happened, said once: each method is one happening, and from it come both the metric and the log line.
 
-The rest of the worker calls these methods, and those of its parts `calls` and `queues`, and neither counts nor logs of its own. Labels come
+The rest of the worker calls these methods, and those of its parts `approvals`, `calls` and `queues`, and neither counts nor logs of its own. Labels come
 from closed sets (rule, suppression, level, action, fact, outcome, reason, condition, stage, sink), never from a record. A newcomer adds a
 series in `__init__`, a method, and where on-call should know of it a panel and an alert in `deploy/`.
 """
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from worker.model import BANDS, EnrichedFinding, Fact, FactStatus, Task, Withheld
+from worker.observe.approvals import Approvals
 from worker.observe.calls import Calls
 from worker.observe.queues import Queues
 from worker.observe.series import LAGS, counters, gauges, histograms
@@ -39,6 +40,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:
         self.registry = registry
         self.log = log
+        self.approvals = Approvals(registry, log)
         self.calls = Calls(registry, log)
         self.queues = Queues(registry, log)
 
@@ -115,6 +117,20 @@ class Metrics:
         self._lag = histogram("event_lag_seconds", "From the event's time to its finding being dispatched.", LAGS)
         self._stage_seconds = histogram("stage_seconds", "Time a message spends in a stage.", SECONDS, "stage")
         self._remediations = counter("remediations", "Tasks by what became of them.", "action", "outcome")
+        self._own = counter(
+            "records_own",
+            "Records that bear our marks: known (the executor wrote their call down; no finding is made of them) or unknown (it did not).",
+            "call",
+        )
+        self._confirmed = counter(
+            "remediations_confirmed",
+            "Calls of the executor: confirmed (CloudTrail told of it), unconfirmed (not in time) or late (it did after all).",
+            "action",
+            "outcome",
+        )
+        self._exports = counter("journal_exports", "Looks of the journal's export at what is new: ok or failed.", "outcome")
+        self._exported = counter("journal_exported_lines", "Lines of the journal that were exported.")
+        self._unexported = gauge("journal_unexported_lines", "Lines of the journal that a failed export left, counted up to 1000; else 0.")
         self._refused = counter("tasks_refused", "Task messages that were no valid task.", "reason")
 
     # Reading.
@@ -285,6 +301,37 @@ class Metrics:
     def remediated(self, action: str, outcome: str, **context: Any) -> None:
         self._remediations.labels(action, outcome).inc()
         self.log.info("remediation", action=action, outcome=outcome, **context)
+
+    def own_record(self, *, known: bool, **context: Any) -> None:
+        """A record that says it is of a call of ours."""
+        self._own.labels("known" if known else "unknown").inc()
+        if known:
+            self.log.debug("own_record", **context)
+        else:
+            self.log.warning(
+                "own_record_unknown", hint="it bears our marks, and no call that was written down has its request id", **context
+            )
+
+    def remediation_confirmed(self, action: str, outcome: str, **context: Any) -> None:
+        """A call was told of by CloudTrail, or was not: `outcome` is confirmed, unconfirmed or late."""
+        self._confirmed.labels(action, outcome).inc()
+        tell = self.log.error if outcome == "unconfirmed" else self.log.info
+        tell("remediation_confirmed" if outcome != "unconfirmed" else "remediation_unconfirmed", action=action, outcome=outcome, **context)
+
+    def journal_exported(self, lines: int) -> None:
+        """Everything is exported: so many new lines now, or by another process."""
+        self._exports.labels("ok").inc()
+        self._exported.inc(lines)
+        self._unexported.set(0)
+        if lines:
+            self.log.info("journal_exported", lines=lines)
+
+    def journal_export_failed(self, left: int | None, detail: str) -> None:
+        """The journal could not be exported. `left`: what is not known to be; None leaves that as it was."""
+        self._exports.labels("failed").inc()
+        if left is not None:
+            self._unexported.set(left)
+        self.log.error("journal_export_failed", left=left, detail=detail)
 
     def task_refused(self, reason: str, **context: Any) -> None:
         self._refused.labels(reason).inc()

@@ -1,25 +1,27 @@
 """One attempt at a change: its steps are taken under claims, read back, and told in the journal.
 
 An executor makes attempts at tasks, and an undo at taking one back. What an attempt promises, whatever stops it and wherever: it makes no call
-without holding its claims, and none that a line in the journal, with the whole plan, was not written before.
+without holding its claims, and none that a line in the journal, with the whole plan, was not written before; nor one whose record in CloudTrail
+would not be known for ours (`model/own_call.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.aws import AccountClosedError, Accounts, explain
-from worker.model import JournalEntry
-from worker.modes import Mode
+from worker.model import Expectation, Intention, JournalEntry, call_key
+from worker.modes import Mode, Modes
 from worker.remediate import guards
 from worker.remediate.guards import Identity
-from worker.remediate.steps import Clients, Plan, Refusal, Step, take
+from worker.remediate.steps import Answered, Clients, Plan, Refusal, Step, take
 from worker.remediate.tasks import TaskMessage
 from worker.state.store import Claim, Store
 
@@ -46,24 +48,37 @@ def reason(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts are made with. `owner` names the process."""
+    """What attempts are made with. `modes` are those of tasks that nobody asked for by hand; `owner` names the process; within `confirming`
+    CloudTrail is to tell of each call (0: that is not asked).
+    """
 
     store: Store
     accounts: Accounts
-    mode: Mode
+    modes: Modes
     clock: Callable[[], datetime]
     owner: str
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    confirming: timedelta = timedelta(hours=1)
+    secret: Callable[[int], str] = secrets.token_hex
 
     async def identity(self, account: str | None) -> Identity:
         """Who we are in an account, None being our own. Raises one of `FAILURES`."""
+        found = guards.identity(await self._arn(account))
+        base = found if account is None else guards.identity(await self._arn(None))
+        # Where our own account is entered by a role, we are both in it.
+        return found if base == found or base.account != found.account else replace(found, base=(base.kind, base.name))
+
+    async def _arn(self, account: str | None) -> str:
         sts = await self.accounts.client("sts", account)
-        return guards.identity(str((await sts.get_caller_identity())["Arn"]))
+        return str((await sts.get_caller_identity())["Arn"])
 
 
 @dataclass(slots=True)
 class Attempt:
-    """An attempt in hand: what holds its claims, what is planned, and what has been done so far. `approver` is who said yes to it."""
+    """An attempt in hand: what holds its claims, what is planned, and what has been done so far.
+
+    `approver` is who said yes to it: an ARN, or several with why.
+    """
 
     means: Means
     task: TaskMessage
@@ -71,9 +86,14 @@ class Attempt:
     own: Identity
     claimant: str
     held: tuple[str, ...] = ()
-    approver: str | None = None
+    approver: str | tuple[Mapping[str, str], ...] | None = None
     plan: Plan | None = None
     request_ids: list[str | None] = field(default_factory=list)
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that holds for the task."""
+        return self.means.modes.of(self.task.action.name, self.task.target.account)
 
     async def claim(self, *keys: str) -> Claim:
         """Claim all of the keys, in their order, or none."""
@@ -116,12 +136,38 @@ class Attempt:
         for wait in (*SETTLING_WAITS, None):
             await self._renew()
             try:
-                return await take(step, clients)
+                return await self._called(step, clients)
             except ClientError as error:
                 if wait is None or explain(error).code not in step.settling:
                     raise
             await self.means.sleep(wait)
         raise AssertionError("the last try either answers or raises")
+
+    async def _called(self, step: Step, clients: Clients) -> str | None:
+        means, task = self.means, self.task
+        now, account = means.clock(), task.target.account
+        intention = Intention.of(task.action.name, task.id, means.secret(16), now, account, step.service, step.api)
+        await means.store.settle([intention.key], self.claimant, now)
+        try:
+            answered = await take(step, clients, intention.agent)
+        except ClientError as error:
+            await self._note(intention, Answered.of(error.response), refused=True)
+            raise
+        await self._note(intention, answered, refused=False)
+        return answered.request_id
+
+    async def _note(self, intention: Intention, answered: Answered, *, refused: bool) -> None:
+        """Write down the request id of a call. A try before that got no answer has one too, and is then known by the intention alone."""
+        means, now = self.means, self.means.clock()
+        if answered.request_id is None:
+            return
+        spent = () if answered.retried else (intention.spent,)
+        # CloudTrail tells of a refused call too, but not of each: of one that was throttled it may not.
+        if refused or not means.confirming:
+            await means.store.settle([call_key(answered.request_id), *spent], self.claimant, now)
+            return
+        told = (answered.request_id, self.task.id, self.task.action.name, intention.account, intention.api)
+        await means.store.expect(Expectation(*told, due_at=now + means.confirming), self.claimant, now, spent=spent)
 
     async def _verified(self) -> Mapping[str, Any]:
         left: Sequence[str] = ()
@@ -150,13 +196,14 @@ class Attempt:
         """Append a line. `before` is the state where there is no plan to tell it."""
         body = {
             "task": self.task.as_dict(),
-            "mode": self.means.mode.value,
+            "mode": self.mode.value,
             "reason": reason,
             "plan": None if self.plan is None else [step.as_dict() for step in self.plan.steps],
+            "effects": [] if self.plan is None else list(self.plan.effects),
             "before": before if self.plan is None else self.plan.state,
             "after": after,
             "request_ids": list(self.request_ids),
             "executor": {"arn": self.own.arn, "account": self.own.account, "owner": self.claimant},
-            "approver": self.approver,
+            "approver": list(self.approver) if isinstance(self.approver, tuple) else self.approver,
         }
         await self.means.store.append(JournalEntry(self.task.id, self.means.clock(), outcome, body))

@@ -5,6 +5,10 @@
 What it promises, whatever stops it and wherever: a task has at most one effect, and no change is made that the journal does not tell of. A line
 `started`, with the plan, is written before the first call, so a store that cannot be written stops the work while nothing has changed. A
 task taken up again is planned again, and finds only what is still to do. The outcome is in the journal before the message is deleted.
+
+In mode approve, and where the breaker has tripped, people are asked before the start is journaled: the whole task then stands in the store as an
+approval, and the message is deleted. What they agreed to goes the same way once more, all guards and a plan from live state included; where that has
+a step that nobody was shown, they are asked again.
 """
 
 from __future__ import annotations
@@ -13,19 +17,22 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from worker.aws import Accounts
-from worker.model import Message, Verdict
+from worker.model import Approval, Message, Verdict
 from worker.modes import Mode
 from worker.observe.metrics import Metrics
-from worker.remediate import guards
+from worker.remediate import approvals, guards
 from worker.remediate.actions import ACTIONS
 from worker.remediate.attempt import FAILURES, Attempt, Means, reason
+from worker.remediate.breaker import Breaker
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
-from worker.remediate.steps import Refusal
-from worker.remediate.tasks import TaskMessage, TaskReader, TaskRefusedError
+from worker.remediate.steps import Plan, Refusal
+from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
 from worker.settings import Settings
 from worker.state.store import Claim, Store, StoreError
 
@@ -34,12 +41,16 @@ BUSY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One task in hand. Telling does not use up the right to act, so what was told is settled under a key of its own."""
+    """One task in hand. Telling does not use up the right to act, so what was told is settled under a key of its own.
+
+    `agreed` is what people have said yes to, if they were asked.
+    """
 
     attempt: Attempt
     judgement: Judgement
     done: str
     told: str
+    agreed: Approval | None = None
 
 
 class Executor:
@@ -55,12 +66,16 @@ class Executor:
         owner: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._means = Means(store, accounts, settings.remediation_mode, clock, owner, sleep)
+        confirming = timedelta(seconds=settings.confirm_seconds)
+        self._means = Means(store, accounts, settings.modes, clock, owner, sleep, confirming)
         self._limits = Limits.of(settings)
+        self._breaker = Breaker(store, settings.breaker_limit)
+        self._time_limit = timedelta(seconds=settings.approval_seconds)
+        self._two_approvers = settings.two_approvers
         self._metrics = metrics
         self._reader = TaskReader(ACTIONS)
         self._numbers = itertools.count()
-        self._identities: dict[str, Identity] = {}
+        self._identities: dict[str | None, Identity] = {}
 
     async def handle(self, message: Message) -> Verdict:
         """Work a message to its end. Its verdict's reason, where it is left, is task-refused, busy, failed or store."""
@@ -69,43 +84,83 @@ class Executor:
         except TaskRefusedError as refused:
             self._metrics.task_refused(refused.reason, message_id=message.id, detail=str(refused))
             return Verdict(delete=False, reason="task-refused")
-        if self._means.mode is Mode.OFF:
+        if self._means.modes.of(task.action.name, task.target.account) is Mode.OFF:
             return self._ended(task, "off")
+        return await self._within_store(task, lambda: self._claimed(task, None))
+
+    async def carry_out(self, approval: Approval) -> Verdict:
+        """Work what people have agreed to. Reasons where it was not brought to an end are those of `handle`, and off."""
+        return await self._taken_up(approval, "approved", lambda task: self._claimed(task, approval))
+
+    async def close(self, approval: Approval, outcome: str) -> Verdict:
+        """Journal that what waits was rejected or has expired, for good. Reasons as of `carry_out`."""
+        return await self._taken_up(approval, outcome, lambda task: self._closed(approval, task, outcome))
+
+    async def _taken_up(self, approval: Approval, outcome: str, work: Callable[[TaskMessage], Awaitable[Verdict]]) -> Verdict:
         try:
-            return await self._claimed(task)
+            task = self._reader.read(orjson.dumps({"schema": TASK_SCHEMA, **approval.task}).decode())
+        except TaskRefusedError as refused:
+            self._metrics.task_refused(refused.reason, task_id=approval.id, detail=str(refused))
+            return Verdict(delete=False, reason="task-refused")
+        if self._means.modes.of(task.action.name, task.target.account) is Mode.OFF:
+            return Verdict(delete=False, reason="off")
+
+        async def finished() -> Verdict:
+            verdict = await work(task)
+            # Also where another executor settled it, and died before it could take it away.
+            if await self._means.store.settled([task.claim]):
+                await self._means.store.withdraw(approval)
+                self._metrics.approvals.ended(outcome, task_id=task.id, action=task.action.name)
+            return verdict
+
+        return await self._within_store(task, finished)
+
+    async def _within_store(self, task: TaskMessage, work: Callable[[], Awaitable[Verdict]]) -> Verdict:
+        try:
+            return await work()
         except StoreError as error:
             # Nothing is given back: if a call is on its way to AWS, the lease keeps others off until it has landed.
             self._metrics.fault("remediate", "store", task_id=task.id, detail=str(error))
             return Verdict(delete=False, reason="store")
 
-    async def _claimed(self, task: TaskMessage) -> Verdict:
+    async def _claimed(self, task: TaskMessage, agreed: Approval | None) -> Verdict:
         try:
             own = await self._identity(task.target.account)
         except FAILURES as error:
             self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
             return Verdict(delete=False, reason="failed")
-        judgement = guards.judge(task.target, task.params, task.finding, task.created_at, self._means.clock(), own, self._limits)
-        # Claims are told apart by this delivery, not by the process: it may hold the same message twice.
-        claimant = f"{self._means.owner}:{next(self._numbers)}"
-        attempt = Attempt(self._means, task, lambda clients: task.action.plan(task, clients), own, claimant)
-        work = _Work(attempt, judgement, task.claim, f"{task.claim}:told")
+        # What people have agreed to does not age as a task on a queue does: the approval has a time limit of its own.
+        now = self._means.clock()
+        mode, made = (self._means.modes.of(task.action.name, task.target.account), task.created_at) if agreed is None else (Mode.AUTO, now)
+        judgement = guards.judge(task.target, task.params, task.finding, made, now, own, self._limits.under(mode))
+        attempt = self._attempt(task, own, agreed)
+        work = _Work(attempt, judgement, task.claim, f"{task.claim}:told", agreed)
         if await self._means.store.settled([work.done]):
             return self._ended(task, "duplicate")
         # Two findings may ask for two things of one target; each must see what the other did.
-        keys = (work.done, task.lock) if judgement.stance is Stance.ACT else (work.told,)
+        keys = {Stance.ACT: (work.done, task.lock), Stance.ASK: (work.done,)}.get(judgement.stance, (work.told,))
+        keys = keys if agreed is None else (work.done, task.lock)
         claim = await attempt.claim(*keys)
         if claim is Claim.SETTLED:
             return self._ended(task, "duplicate")
         if claim is Claim.BUSY:
             return Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
         try:
-            verdict = await self._worked(work)
+            verdict = await self._waits_otherwise(task, agreed) or await self._worked(work)
         except FAILURES as error:
             await attempt.journal("failed", reason(error))
             self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
             verdict = Verdict(delete=False, reason="failed")
         await attempt.release()
         return verdict
+
+    async def _waits_otherwise(self, task: TaskMessage, agreed: Approval | None) -> Verdict | None:
+        """What becomes of a task that waits for people already, or of what they agreed to where that is not how it waits any more."""
+        waiting = await self._means.store.approval(task.id)
+        if waiting == agreed:
+            return None
+        # Somebody has answered it or asked it again since it was looked at: it is to be looked at once more.
+        return self._ended(task, "duplicate") if agreed is None else Verdict(delete=False, reason="busy")
 
     async def _worked(self, work: _Work) -> Verdict:
         attempt = work.attempt
@@ -121,12 +176,73 @@ class Executor:
             return await self._settled(work, "already-done", None, after=plan.state)
         if work.judgement.stance is Stance.TELL:
             return await self._held(work, work.judgement)
-        lost = guards.judge_loss(self._limits) if plan.irreversible else None
-        if lost is not None:
-            return await self._held(work, lost)
+        verdict = await self._put_to_people(work, plan)
+        if verdict is not None:
+            return verdict
         await attempt.journal("started", None)
         after = await attempt.carry_out(plan)
         return await self._settled(work, "applied", None, after=after)
+
+    async def _put_to_people(self, work: _Work, plan: Plan) -> Verdict | None:
+        """What keeps the executor from acting by itself, or goes beyond what was agreed to; None where it may act."""
+        task = work.attempt.task
+        if work.agreed is not None:
+            unseen = [step.says for step in plan.steps if not step.is_among(work.agreed.steps)]
+            return await self._asked(work, plan, f"live state asks for more than was shown: {'; '.join(unseen)}") if unseen else None
+        if work.judgement.stance is Stance.ASK:
+            return await self._asked(work, plan, f"{work.judgement.reason}: {work.judgement.says}")
+        lost = guards.judge_loss(self._limits) if plan.irreversible else None
+        if lost is not None:
+            return await self._held(work, lost)
+        if not await self._breaker.admits(task, self._means.clock()):
+            self._metrics.approvals.breaker_tripped(task.action.name, task_id=task.id, account=task.target.account)
+            return await self._asked(work, plan, f"breaker: {self._breaker.says}")
+        return None
+
+    async def _asked(self, work: _Work, plan: Plan, why: str) -> Verdict:
+        """Have the task wait for people. Journaled first: what waits and no line tells of would be asked about in vain."""
+        task, now = work.attempt.task, self._means.clock()
+        needed = 2 if any(scope.covers(task.action.name, task.target.account) for scope in self._two_approvers) else 1
+        executors = ((await self._identity(None)).arn, work.attempt.own.arn)
+        steps = tuple(step.as_dict() for step in plan.steps)
+        approval = Approval(
+            task.as_dict(), now, now + self._time_limit, needed, steps, plan.effects, task.action.undoing, tuple(dict.fromkeys(executors))
+        )
+        outcome = "waiting" if work.agreed is None else "asked-again"
+        await work.attempt.journal(outcome, why)
+        await self._means.store.ask(approval, work.agreed)
+        self._metrics.approvals.asked(outcome, task_id=task.id, action=task.action.name)
+        return self._ended(task, outcome, why)
+
+    async def _closed(self, approval: Approval, task: TaskMessage, outcome: str) -> Verdict:
+        try:
+            attempt = self._attempt(task, await self._identity(None), approval)
+        except FAILURES as error:
+            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
+            return Verdict(delete=False, reason="failed")
+        claim = await attempt.claim(task.claim)
+        if claim is Claim.BUSY:
+            return Verdict(delete=False, reason="busy")
+        if claim is Claim.SETTLED:
+            return self._ended(task, "duplicate")
+        verdict = await self._waits_otherwise(task, approval)
+        if verdict is not None:
+            await attempt.release()
+            return verdict
+        # A try may have died half way: with the state that it left, what it did can be undone.
+        try:
+            left: Mapping[str, Any] | None = (await attempt.look()).state
+        except FAILURES:
+            left = None
+        await attempt.journal(outcome, None, after=left)
+        await attempt.settle(task.claim)
+        return self._ended(task, outcome)
+
+    def _attempt(self, task: TaskMessage, own: Identity, agreed: Approval | None) -> Attempt:
+        # Claims are told apart by this delivery, not by the process: it may hold the same message twice.
+        claimant = f"{self._means.owner}:{next(self._numbers)}"
+        people = None if agreed is None else approvals.people(agreed.decisions)
+        return Attempt(self._means, task, lambda clients: task.action.plan(task, clients), own, claimant, approver=people)
 
     async def _held(self, work: _Work, judgement: Judgement) -> Verdict:
         outcome = {Stance.REFUSE: "refused", Stance.EXEMPT: "exempt"}.get(judgement.stance, "shadowed")
@@ -145,7 +261,7 @@ class Executor:
         self._metrics.remediated(task.action.name, outcome, task_id=task.id, target=task.target.name, detail=reason)
         return Verdict(delete=True)
 
-    async def _identity(self, account: str) -> Identity:
+    async def _identity(self, account: str | None) -> Identity:
         if account not in self._identities:
             self._identities[account] = await self._means.identity(account)
         return self._identities[account]

@@ -7,7 +7,7 @@ because a task's own ARN and path are only what its writer claims, and `judge_lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -25,9 +25,10 @@ ROOT_NAMES = frozenset({"root", "<root_account>"})
 
 
 class Stance(StrEnum):
-    """What the guards allow: act, only tell what would be done, leave an exempt principal alone, or refuse."""
+    """What the guards allow: act, ask people first, only tell what would be done, leave an exempt principal alone, or refuse."""
 
     ACT = "act"
+    ASK = "ask"
     TELL = "tell"
     EXEMPT = "exempt"
     REFUSE = "refuse"
@@ -44,7 +45,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that guards heed."""
+    """The settings that guards heed. `mode` is the one that holds for the task; `of` has that of most tasks, `under` another one."""
 
     mode: Mode
     exempt: Sequence[str]
@@ -57,15 +58,28 @@ class Limits:
         age = timedelta(seconds=settings.max_task_age_seconds)
         return cls(settings.remediation_mode, settings.exempt_principals, age, settings.allow_irreversible)
 
+    def under(self, mode: Mode) -> Limits:
+        """The same in another mode."""
+        return replace(self, mode=mode)
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are in an account: `kind` is user, role or other, `name` without a path; `arn` is what GetCallerIdentity answers."""
+    """Who we are in an account: `kind` is user, role or other, `name` without a path; `arn` is what GetCallerIdentity answers.
+
+    `base` is the kind and name of who we were before we assumed a role in the same account.
+    """
 
     arn: str
     account: str
     kind: str
     name: str
+    base: tuple[str, str] | None = None
+
+    def covers(self, account: str, kind: str, name: str) -> bool:
+        """Whether a user or role is one that we act with."""
+        ours = [(self.kind, self.name), *([] if self.base is None else [self.base])]
+        return account == self.account and (kind, name.casefold()) in [(one, known.casefold()) for one, known in ours]
 
 
 def identity(arn: str) -> Identity:
@@ -104,19 +118,21 @@ def judge(
     role = target.name if target.type == "role" else params.get("role")
     kind = "user" if target.type in ("user", "access-key") else "role"
     name = principal if kind == "user" else role
-    if own.account == target.account and own.kind == kind and isinstance(name, str) and own.name.casefold() == name.casefold():
+    if isinstance(name, str) and own.covers(target.account, kind, name):
         return Judgement(Stance.REFUSE, "own-identity", f"{name} is the identity that this worker acts with")
     named = [one for one in (target.arn, target.name, principal, role) if isinstance(one, str)]
     spared = _exempt(named, limits.exempt)
     if spared is not None:
         return spared
-    if limits.mode is not Mode.AUTO:
+    if limits.mode not in (Mode.AUTO, Mode.APPROVE):
         return Judgement(Stance.TELL, "shadow-mode", "the mode is shadow: nothing is changed")
     age = now - created_at
     if age > limits.max_age:
         return Judgement(Stance.TELL, "too-old", f"the task is {age} old, more than {limits.max_age}")
     if -age > CLOCK_SKEW:
         return Judgement(Stance.TELL, "from-the-future", f"the task was made {-age} ahead of now")
+    if limits.mode is Mode.APPROVE:
+        return Judgement(Stance.ASK, "approve-mode", "the mode is approve: people are asked first")
     return Judgement(Stance.ACT, "", "")
 
 
@@ -125,7 +141,7 @@ def judge_touched(touches: Iterable[str], own: Identity, limits: Limits) -> Judg
     for arn in touches:
         account, kind, parts = _split(arn)
         name = parts[-1] if parts else ""
-        if own.account == account and own.kind == kind and own.name.casefold() == name.casefold():
+        if own.covers(account, kind, name):
             return Judgement(Stance.REFUSE, "own-identity", f"{arn} is the identity that this worker acts with")
         spared = _exempt([arn, name], limits.exempt)
         if spared is not None:

@@ -1,19 +1,20 @@
 """What the journal tells: of a task all its lines, whether it can be undone and from what, and whether the journal itself is whole.
 
-In go the lines of a store's journal, out come values; nothing else is read. A newcomer who adds an outcome says in `History.done` what it means
+In go the lines of a store's journal, out come values; nothing else is read but what the store knows of a task's calls. A newcomer who adds an outcome says in `History.done` what it means
 for an undo.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.model import JournalEntry
+from worker.model import JournalEntry, call_key
 from worker.remediate.steps import Done
 from worker.state import canonical
+from worker.state.store import Store
 
 Lines = AsyncIterator[tuple[JournalEntry, str, str]]
 """Journal entries in order, each with its hash and that of the one before it, as a store answers them."""
@@ -42,6 +43,12 @@ class History:
         """When the last line was written."""
         return self.lines[-1].at
 
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """Those of its calls that AWS carried out, an undo's too, in order."""
+        told = (one for line in self.lines for one in line.body["request_ids"] if one is not None)
+        return tuple(dict.fromkeys(told))
+
     def done(self) -> Done | str:
         """The state before its first call and after its last, or in words why there is nothing to undo."""
         before: Mapping[str, Any] | None = None
@@ -51,7 +58,7 @@ class History:
                 return f"it was undone on {line.at:%Y-%m-%d %H:%M:%SZ}"
             if line.outcome == "started" and before is None:
                 before = line.body["before"]
-            if line.outcome in ("applied", "already-done"):
+            if line.outcome in ("applied", "already-done", "rejected", "expired"):
                 after = line.body["after"]
         if before is None:
             return f"it changed nothing: {self.outcome}"
@@ -60,6 +67,38 @@ class History:
         begun = [step for line in self.lines if line.outcome == "started" for step in line.body["plan"]]
         lost = dict.fromkeys(step["says"] for step in begun if step.get("irreversible"))
         return f"no call could undo it: {'; '.join(lost)}" if lost else Done(before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How many of some calls CloudTrail has told of (`confirmed`), is to tell of, did not tell of in time, and how many nobody remembers."""
+
+    confirmed: int
+    awaited: int
+    missed: int
+    forgotten: int
+
+    @property
+    def in_words(self) -> str:
+        """For people: what is none of is left out."""
+        told = {
+            "confirmed": self.confirmed,
+            "not told of yet": self.awaited,
+            "unconfirmed": self.missed,
+            "too old to be remembered": self.forgotten,
+        }
+        return ", ".join(f"{count} {what}" for what, count in told.items() if count) + f" of {sum(told.values())} calls"
+
+
+async def seen(request_ids: Sequence[str], store: Store) -> Seen:
+    """What CloudTrail has told of calls, as the store knows it. Raises `StoreError`.
+
+    The worker that reads CloudTrail writes nothing into the journal: it reads what strangers may have written, and the journal is the executor's alone.
+    """
+    known = await store.settled([call_key(one) for one in request_ids])
+    waiting = await store.expected(request_ids)
+    missed = sum(one.missed for one in waiting)
+    return Seen(len(known) - len(waiting), len(waiting) - missed, missed, len(request_ids) - len(known))
 
 
 async def histories(lines: Lines, id_begins: str) -> list[History]:

@@ -29,12 +29,13 @@ LAG = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An access key. `used_at` is when IAM last saw it used, None where it never did, or was not asked."""
+    """An access key. `used_at` is when IAM last saw it used, None where it never did, or was not asked; `used_for` the service and region."""
 
     id: str
     status: str
     created_at: datetime
     used_at: datetime | None = None
+    used_for: str | None = None
 
     def idle_for(self, days: int, now: datetime) -> bool:
         """Whether it was made at least so many days ago, and not used since."""
@@ -66,8 +67,16 @@ async def keys_of(iam: Any, user: str, *, used: bool = False) -> tuple[Key, ...]
         # A key that was deleted since the list was made is left out.
         last = await found(iam.get_access_key_last_used(AccessKeyId=one["AccessKeyId"])) if used else {"AccessKeyLastUsed": {}}
         if last is not None:
-            keys.append(Key(one["AccessKeyId"], one["Status"], one["CreateDate"], last["AccessKeyLastUsed"].get("LastUsedDate")))
+            use = last["AccessKeyLastUsed"]
+            where = f"{use.get('ServiceName')} in {use.get('Region')}" if use.get("LastUsedDate") else None
+            keys.append(Key(one["AccessKeyId"], one["Status"], one["CreateDate"], use.get("LastUsedDate"), where))
     return tuple(keys)
+
+
+def stops(user: str, key: Key) -> str:
+    """What a key's end means, and for whom."""
+    last = f"{key.use} ({key.used_for})" if key.used_for else key.use
+    return f"whatever signs with access key {key.id} of user {user} is refused from then on: {last}"
 
 
 def deactivation(user: str, key: str, because: str = "") -> Step:

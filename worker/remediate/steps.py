@@ -7,15 +7,15 @@ too, made out of live state and of what the journal tells of the task; it has no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
-from worker.aws import Accounts, explain
+from worker.aws import Accounts, explain, telling
 from worker.model import JournalEntry, Target
 
 
@@ -25,6 +25,7 @@ class Step:
 
     `settling` holds the error codes that an earlier step of the plan, not yet seen everywhere, would cause: the call is then tried again
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency). What an `irreversible` step takes away no call can bring back.
+    The parameters that are `timed` differ from one plan to the next for no reason but that time has gone by.
     """
 
     service: str
@@ -34,6 +35,7 @@ class Step:
     region: str | None = None
     settling: frozenset[str] = frozenset()
     irreversible: bool = False
+    timed: frozenset[str] = frozenset()
 
     def as_dict(self) -> dict[str, Any]:
         """The step as the journal keeps it."""
@@ -46,14 +48,26 @@ class Step:
             "irreversible": self.irreversible,
         }
 
+    def is_among(self, shown: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether one of the steps that somebody was shown, as the journal keeps them, is the same call but for what only time changes."""
+        return any(self._heart(self.as_dict()) == self._heart(one) for one in shown)
+
+    def _heart(self, step: Mapping[str, Any]) -> tuple[Any, ...]:
+        lasting = {name: value for name, value in step["parameters"].items() if name not in self.timed}
+        return step["service"], step["api"], step["region"], lasting, step["irreversible"]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps to take, in order; the live state they start from; and the ARNs whose rights or credentials they change."""
+    """The steps to take, in order; the live state they start from; and the ARNs whose rights or credentials they change.
+
+    `effects` are sentences that say what stops or starts to work, and for whom: the blast radius, for who is to agree. Empty where nothing is done.
+    """
 
     steps: tuple[Step, ...]
     state: Mapping[str, Any] = field(default_factory=dict)
     touches: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
 
     @property
     def irreversible(self) -> bool:
@@ -117,7 +131,7 @@ class ActionCalls:
 
 
 class Action(Protocol):
-    """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target."""
+    """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target, `undoing` says how it is undone."""
 
     @property
     def name(self) -> str: ...
@@ -125,6 +139,8 @@ class Action(Protocol):
     def target_type(self) -> str: ...
     @property
     def params(self) -> Mapping[str, Any]: ...
+    @property
+    def undoing(self) -> str: ...
     @property
     def calls(self) -> ActionCalls: ...
 
@@ -138,12 +154,26 @@ class Action(Protocol):
         """
 
 
-async def take(step: Step, clients: Clients) -> str | None:
-    """Make the call of a step and answer AWS's request id. Raises what the client raises."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is known of a call that AWS answered. `retried`: an earlier try of it was not, and may have been carried out all the same."""
+
+    request_id: str | None
+    retried: bool
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """Read from a client's answer, or from that in a `ClientError`."""
+        told = answer.get("ResponseMetadata", {})
+        request_id = told.get("RequestId")
+        return cls(str(request_id) if request_id else None, bool(told.get("RetryAttempts")))
+
+
+async def take(step: Step, clients: Clients, agent: str) -> Answered:
+    """Make the call of a step, with `agent` at the end of its user agent. Raises what the client raises."""
     client = await clients.get(step.service, step.region)
-    answer = await getattr(client, xform_name(step.api))(**step.parameters)
-    request_id = answer.get("ResponseMetadata", {}).get("RequestId")
-    return None if request_id is None else str(request_id)
+    with telling(agent):
+        return Answered.of(await getattr(client, xform_name(step.api))(**step.parameters))
 
 
 async def found(call: Awaitable[Any]) -> Any:

@@ -3,7 +3,7 @@
     journal -> guard -> plan from live state -> guard again -> shown and agreed to -> claim -> plan once more -> journal -> calls -> read back -> journal
 
 Whatever stops it and wherever, it can be begun again: live state tells what is still to do. A task is undone once; where its target was
-changed since by somebody else, the undo is refused and may be tried again.
+changed since by somebody else, the undo is refused and may be tried again. It is asked for by a person, so it is done in every mode but off.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Undo:
 
     async def carry_out(self, agreed: Sequence[Step]) -> Ending:
         """Do what was agreed to and nothing else. Raises `StoreError`, and one of `FAILURES` before anything is claimed."""
-        if self._means.mode is Mode.OFF:
-            return Ending("off", "TRAILMEND_REMEDIATION_MODE is off")
         attempt = await self._attempt()
+        if attempt.mode is Mode.OFF:
+            return Ending("off", f"the mode of {self._task.action.name} in {self._task.target.account} is off")
         key = f"undo:{self._task.id}"
         claim = await attempt.claim(key, self._task.lock)
         if claim is not Claim.WON:
@@ -98,8 +98,7 @@ class Undo:
         strictest = judgement if judgement.stance in (Stance.REFUSE, Stance.EXEMPT) else None
         strictest = strictest or guards.judge_touched(plan.touches, attempt.own, self._limits) or judgement
         if strictest.stance is not Stance.ACT:
-            outcome = "undo-shadowed" if strictest.stance is Stance.TELL else "undo-refused"
-            ending = Ending(outcome, f"{strictest.reason}: {strictest.says}")
+            ending = Ending("undo-refused", f"{strictest.reason}: {strictest.says}")
         elif [step.as_dict() for step in plan.steps] != [step.as_dict() for step in agreed]:
             ending = Ending("undo-refused", "changed-since-shown: live state asks for other steps than were agreed to")
         if ending is not None:
@@ -112,9 +111,10 @@ class Undo:
         return Ending("undone")
 
     def _judge(self, attempt: Attempt) -> Judgement:
-        # Asked for now: an undo does not age as a task on a queue does.
+        # Asked for now and by a person: an undo does not age as a task on a queue does, and no mode that lets the executor do less by itself holds it.
         now = self._means.clock()
-        return guards.judge(self._task.target, self._task.params, self._task.finding, now, now, attempt.own, self._limits)
+        limits = self._limits.under(Mode.AUTO)
+        return guards.judge(self._task.target, self._task.params, self._task.finding, now, now, attempt.own, limits)
 
     async def _attempt(self) -> Attempt:
         own = await self._means.identity(self._task.target.account)

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from worker.model import Census, JournalEntry, Origin, Record, Sighting
+from worker.model import Answer, Approval, Census, Decision, JournalEntry, Origin, Record, Sighting
 
 MOST_PACKED_BYTES = 300_000
 """DynamoDB takes 400 KB an item, names and keys included
@@ -53,6 +53,46 @@ def load(text: str) -> dict[str, Any]:
     """What `dump` wrote."""
     value: dict[str, Any] = json.loads(text)
     return value
+
+
+# Approvals.
+
+
+def asking(approval: Approval) -> str:
+    """An approval without its decisions, as `to_approval` reads it."""
+    return dump(
+        {
+            "task": approval.task,
+            "asked_at": micros(approval.asked_at),
+            "expires_at": micros(approval.expires_at),
+            "needed": approval.needed,
+            "steps": list(approval.steps),
+            "effects": list(approval.effects),
+            "undoing": approval.undoing,
+            "executors": list(approval.executors),
+        }
+    )
+
+
+def to_approval(text: str, decisions: Iterable[Decision]) -> Approval:
+    """What `asking` was made of, with its decisions by their time."""
+    told = load(text)
+    return Approval(
+        told["task"],
+        moment(told["asked_at"]),
+        moment(told["expires_at"]),
+        told["needed"],
+        tuple(told["steps"]),
+        tuple(told["effects"]),
+        told["undoing"],
+        tuple(told["executors"]),
+        tuple(sorted(decisions, key=lambda one: (one.at, one.approver))),
+    )
+
+
+def decision(approver: str, answer: str, why: str, at: int) -> Decision:
+    """A decision out of its parts; `at` is as `micros` makes it."""
+    return Decision(approver, Answer(answer), why, moment(at))
 
 
 # The journal.

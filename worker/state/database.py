@@ -64,6 +64,16 @@ _STEPS = (
         attempts INTEGER NOT NULL)""",
         "CREATE INDEX outbox_due ON outbox (sink, due_at)",
     ),
+    (
+        "CREATE TABLE approvals (task_id TEXT PRIMARY KEY, asked_at INTEGER NOT NULL, asking TEXT NOT NULL)",
+        """CREATE TABLE decisions (task_id TEXT NOT NULL, approver TEXT NOT NULL, answer TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (task_id, approver)) WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE expectations (request_id TEXT PRIMARY KEY, task_id TEXT NOT NULL, action TEXT NOT NULL, account TEXT NOT NULL,
+        api TEXT NOT NULL, due_at INTEGER NOT NULL, missed INTEGER NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX expectations_due ON expectations (missed, due_at)",
+    ),
 )
 """From each version of the schema to the next, the first from an empty file."""
 VERSION = len(_STEPS)

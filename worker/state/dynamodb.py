@@ -12,7 +12,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, ProfileEvent, Sighting
+from worker.model import (
+    Answer,
+    Approval,
+    Backlog,
+    Census,
+    Closing,
+    Decision,
+    Delivery,
+    Expectation,
+    JournalEntry,
+    ProfileEvent,
+    Sighting,
+)
 from worker.state import canonical, items
 from worker.state.store import Claim
 from worker.state.table import TRIES, Table
@@ -20,8 +32,11 @@ from worker.state.table import TRIES, Table
 _CLAIM = "SET #owner = :owner, lease_until = :until, expires_at = :expires"
 _FREE = "attribute_not_exists(pk) OR (attribute_not_exists(settled_at) AND (lease_until <= :now OR #owner = :owner))"
 _NEW = "attribute_not_exists(pk)"
-_OLD = "settled_at < :claims OR (begins_with(pk, :profiles) AND #time < :events) OR keep_until < :now"
+_OLD = (
+    "settled_at < :claims OR (pk = :expected AND due_at < :claims) OR (begins_with(pk, :profiles) AND #time < :events) OR keep_until < :now"
+)
 _IN = "pk = :pk"
+_ASKED = "asked_at = :asked"
 _WITHIN = f"{_IN} AND sk BETWEEN :since AND :until"
 
 
@@ -182,6 +197,82 @@ class DynamoStore:
             oldest[sink, kind].append(posted_at)
         return [Backlog(sink, kind, len(times), min(times)) for (sink, kind), times in oldest.items()]
 
+    # Approvals.
+
+    async def ask(self, approval: Approval, instead: Approval | None = None) -> bool:
+        condition = {"ConditionExpression": _NEW} if instead is None else _asked(instead)
+        held = await self._table.attempt("ask", "put_item", Item=items.approval(approval), **condition)
+        return held is None
+
+    async def approval(self, task_id: str) -> Approval | None:
+        # A query and not a get, which the table does not do for one item whole.
+        values = {":pk": items.text(items.APPROVAL), ":sk": items.text(task_id)}
+        found = [items.to_approval(item) async for item in self._table.query("approval", f"{_IN} AND sk = :sk", values)]
+        return found[0] if found else None
+
+    async def approvals(self) -> Sequence[Approval]:
+        values = {":pk": items.text(items.APPROVAL)}
+        found = [items.to_approval(item) async for item in self._table.query("approvals", _IN, values)]
+        return sorted(found, key=lambda approval: (approval.expires_at, approval.id))
+
+    async def decide(self, approval: Approval, decision: Decision) -> Approval | None:
+        values = {":asked": items.time(approval.asked_at), ":decision": items.decision(decision)}
+        free = "attribute_not_exists(decisions.#who)"
+        if decision.answer is Answer.NO:
+            free, values[":yes"] = f"({free} OR decisions.#who.answer = :yes)", items.text(Answer.YES.value)
+        await self._table.attempt(
+            "decide",
+            "update_item",
+            Key=items.approval_key(approval.id),
+            UpdateExpression="SET decisions.#who = :decision",
+            ConditionExpression=f"{_ASKED} AND {free}",
+            ExpressionAttributeNames={"#who": decision.approver},
+            ExpressionAttributeValues=values,
+        )
+        standing = await self.approval(approval.id)
+        return standing if standing is not None and standing.asked_at == approval.asked_at else None
+
+    async def withdraw(self, approval: Approval) -> None:
+        await self._table.attempt("withdraw", "delete_item", Key=items.approval_key(approval.id), **_asked(approval))
+
+    # Calls that CloudTrail is to tell of.
+
+    async def expect(self, call: Expectation, owner: str, now: datetime, *, spent: Sequence[str] = ()) -> None:
+        settled = {"Item": items.settled_claim(call.key, owner, now), "ConditionExpression": "attribute_not_exists(settled_at)"}
+        others = [{"Put": {"Item": items.settled_claim(key, owner, now)}} for key in dict.fromkeys(spent)]
+        await self._table.transact("expect", [{"Put": settled}, {"Put": {"Item": items.expectation(call)}}, *others])
+
+    async def expected(self, request_ids: Sequence[str]) -> Sequence[Expectation]:
+        keys = [items.key(items.EXPECTED, one) for one in dict.fromkeys(request_ids)]
+        return [items.to_expectation(item) for item in await self._table.get("expected", keys)]
+
+    async def overdue(self, now: datetime, limit: int) -> Sequence[Expectation]:
+        values = {":pk": items.text(items.EXPECTED), ":now": items.time(now), ":no": {"BOOL": False}}
+        waiting = self._table.query("overdue", _IN, values, FilterExpression="due_at <= :now AND missed = :no")
+        found = [items.to_expectation(item) async for item in waiting]
+        return sorted(found, key=lambda one: (one.due_at, one.request_id))[:limit]
+
+    async def miss(self, call: Expectation) -> bool:
+        held = await self._table.attempt(
+            "miss",
+            "update_item",
+            Key=items.key(items.EXPECTED, call.request_id),
+            UpdateExpression="SET missed = :yes",
+            ConditionExpression="missed = :no",
+            ExpressionAttributeValues={":yes": {"BOOL": True}, ":no": {"BOOL": False}},
+        )
+        return held is None
+
+    async def confirm(self, call: Expectation) -> bool:
+        held = await self._table.attempt(
+            "confirm",
+            "delete_item",
+            Key=items.key(items.EXPECTED, call.request_id),
+            ConditionExpression="missed = :missed",
+            ExpressionAttributeValues={":missed": {"BOOL": call.missed}},
+        )
+        return held is None
+
     # The journal.
 
     async def append(self, entry: JournalEntry) -> str:
@@ -197,8 +288,9 @@ class DynamoStore:
                 return mark
         raise self._table.worn_out("append")
 
-    async def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
-        async for item in self._table.query("journal", _IN, {":pk": items.text(items.JOURNAL)}):
+    async def journal(self, after: int = 0) -> AsyncIterator[tuple[JournalEntry, str, str]]:
+        values = {":pk": items.text(items.JOURNAL), ":after": items.text(items.journal_number(after))}
+        async for item in self._table.query("journal", f"{_IN} AND sk > :after", values):
             yield items.to_journal_line(item)
 
     async def _last(self) -> tuple[int, str]:
@@ -223,12 +315,13 @@ class DynamoStore:
             "prune",
             FilterExpression=_OLD,
             ExpressionAttributeNames={"#time": "time"},
-            ExpressionAttributeValues={**limits, ":profiles": items.text("profile#")},
+            ExpressionAttributeValues={**limits, ":profiles": items.text("profile#"), ":expected": items.text(items.EXPECTED)},
             ProjectionExpression="pk, sk",
         )
         async for page in pages:
             kinds = {kind: [item for item in page if item["pk"]["S"].startswith(f"{kind}#")] for kind in ("claim", "profile", "window")}
-            await self._table.write("prune", [{"DeleteRequest": {"Key": item}} for item in (*kinds["claim"], *kinds["profile"])])
+            calls = [item for item in page if item["pk"]["S"] == items.EXPECTED]
+            await self._table.write("prune", [{"DeleteRequest": {"Key": item}} for item in (*kinds["claim"], *kinds["profile"], *calls)])
             gone["claims"] += len(kinds["claim"])
             gone["profile_events"] += len(kinds["profile"])
             # Only if nobody has meanwhile asked for it to be kept longer.
@@ -245,3 +338,8 @@ class DynamoStore:
 def _standing(delivery: Delivery) -> Mapping[str, Any]:
     """What a write says that is to change a delivery only where it stands as handed in."""
     return {"ConditionExpression": "attempts = :attempts", "ExpressionAttributeValues": {":attempts": {"N": str(delivery.attempts)}}}
+
+
+def _asked(approval: Approval) -> Mapping[str, Any]:
+    """What a write says that is to change what waits only where it was not asked again since."""
+    return {"ConditionExpression": _ASKED, "ExpressionAttributeValues": {":asked": items.time(approval.asked_at)}}

@@ -8,14 +8,16 @@
 | closing       | `closing`                  | the closing's key            | correlation, window, start, due_at                        |
 | delivery      | `outbox`                   | ids of the sink and the key, | sink, kind, item, id, group, what, posted_at, due_at,     |
 |               |                            | the time due between them    | attempts, body (zlib)                                     |
+| approval      | `approval`                 | the task's id                | asked_at, asking (zlib), decisions (a map by approver)    |
+| call          | `expected`                 | its request id               | task_id, action, account, api, due_at, missed, expires_at |
 | journal line  | `journal`                  | number, 12 digits            | task_id, outcome, hash, previous, line (zlib)             |
 
 Times are in microseconds since 1970 (`canonical.py`), but for `expires_at`, which is TTL's and in seconds. In a sort key a time is 18 digits from the year 1
 on, so that DynamoDB's order of bytes is the order of time. A profile's name comes from whoever called AWS, so a fixed-length id of it
 stands in the key. A journal line is compressed because a fleet's plan can pass DynamoDB's 400 KB an item.
 
-Journal, closings and deliveries have no `expires_at`: nothing ever takes a line out, a closing is forgotten once it has been judged and a delivery
-once it was taken or given up. TTL deletes days
+Journal, closings, deliveries and approvals have no `expires_at`: nothing ever takes a line out, a closing is forgotten once it has been judged, a delivery
+once it was taken or given up, and an approval once it was carried out or has ended otherwise. TTL deletes days
 late, and what it is to delete may still be read: harmless, because a window is read by its time.
 """
 
@@ -25,7 +27,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.model import Closing, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
+from worker.model import Approval, Closing, Decision, Delivery, Expectation, JournalEntry, Outgoing, ProfileEvent, Sighting, stable_id
 from worker.state import canonical
 
 Item = dict[str, Any]
@@ -35,7 +37,7 @@ CLAIMS_KEPT = timedelta(days=90)
 EVENTS_KEPT = timedelta(days=5 * 365)
 """A profile may live for years before somebody deletes it, and its first event may be all that tells its path and tags."""
 
-CLOSING, JOURNAL, OUTBOX = "closing", "journal", "outbox"
+APPROVAL, CLOSING, EXPECTED, JOURNAL, OUTBOX = "approval", "closing", "expected", "journal", "outbox"
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
 _SECOND = 1_000_000
@@ -215,13 +217,72 @@ def to_backlog(item: Item) -> tuple[str, str, datetime]:
     return item["sink"]["S"], item["kind"]["S"], _moment(item, "posted_at")
 
 
+# Approvals.
+
+
+def approval_key(task_id: str) -> Item:
+    """The key of an approval's item."""
+    return key(APPROVAL, task_id)
+
+
+def approval(asked: Approval) -> Item:
+    """A task that nobody has decided about yet."""
+    return {
+        **approval_key(asked.id),
+        "asked_at": time(asked.asked_at),
+        "asking": {"B": zlib.compress(canonical.asking(asked).encode("ascii"))},
+        "decisions": {"M": {}},
+    }
+
+
+def decision(decided: Decision) -> Item:
+    """One person's answer, as it stands in the map."""
+    told = {"answer": text(decided.answer.value), "why": text(decided.why), "at": time(decided.at)}
+    return {"M": told}
+
+
+def to_approval(item: Item) -> Approval:
+    """What `approval` was made of, with what was decided since."""
+    decided = ((approver, told["M"]) for approver, told in item["decisions"]["M"].items())
+    decisions = [canonical.decision(approver, told["answer"]["S"], told["why"]["S"], int(told["at"]["N"])) for approver, told in decided]
+    return canonical.to_approval(zlib.decompress(item["asking"]["B"]).decode("ascii"), decisions)
+
+
+# Calls that CloudTrail is to tell of.
+
+
+def expectation(call: Expectation) -> Item:
+    """A call that is expected."""
+    return {
+        **key(EXPECTED, call.request_id),
+        "task_id": text(call.task_id),
+        "action": text(call.action),
+        "account": text(call.account),
+        "api": text(call.api),
+        "due_at": time(call.due_at),
+        "missed": {"BOOL": call.missed},
+        "expires_at": expiry(call.due_at + CLAIMS_KEPT),
+    }
+
+
+def to_expectation(item: Item) -> Expectation:
+    """What `expectation` was made of."""
+    request_id, task_id, action, account, api = (item[name]["S"] for name in ("sk", "task_id", "action", "account", "api"))
+    return Expectation(request_id, task_id, action, account, api, _moment(item, "due_at"), item["missed"]["BOOL"])
+
+
 # The journal.
+
+
+def journal_number(number: int) -> str:
+    """A line's number as the sort key has it."""
+    return f"{number:012d}"
 
 
 def journal_line(number: int, entry: JournalEntry, line: str, previous: str, mark: str) -> Item:
     """A line of the journal; `mark` is its hash and `previous` that of the line before."""
     return {
-        **key(JOURNAL, f"{number:012d}"),
+        **key(JOURNAL, journal_number(number)),
         "task_id": text(entry.task_id),
         "outcome": text(entry.outcome),
         "hash": text(mark),

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
-from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, Outgoing, ProfileEvent, Sighting
-from worker.state import canonical
+from worker.model import Approval, Backlog, Census, Closing, Decision, Delivery, Expectation, JournalEntry, Outgoing, ProfileEvent, Sighting
+from worker.state import approvals, canonical
 from worker.state.database import Database
 from worker.state.store import Claim
 
@@ -34,6 +34,8 @@ _POSTED = """SELECT kind, item, id, grouped, body, what, posted_at, due_at, atte
 WHERE sink = ? AND due_at <= ? ORDER BY due_at, key LIMIT ?"""
 _POSTPONE = "UPDATE outbox SET due_at = ?, attempts = attempts + 1 WHERE key = ? AND due_at = ? AND attempts = ?"
 _UNPOST = "DELETE FROM outbox WHERE key = ? AND due_at = ? AND attempts = ?"
+
+_EXPECTED = "SELECT request_id, task_id, action, account, api, due_at, missed FROM expectations"
 
 _EVENTS = "SELECT account, profile, time, key, kind, detail FROM profile_events"
 _REMEMBERED = f"""{_EVENTS} WHERE time < ? AND substr(profile, 1, ?) = ? AND (account, profile, key) > (?, ?, ?)
@@ -182,6 +184,56 @@ class SqliteStore:
         rows = await self._database.rows("SELECT sink, kind, count(*), min(posted_at) FROM outbox GROUP BY sink, kind")
         return [Backlog(sink, kind, count, canonical.moment(oldest)) for sink, kind, count, oldest in rows]
 
+    # Approvals.
+
+    async def ask(self, approval: Approval, instead: Approval | None = None) -> bool:
+        return await self._database.change(lambda connection: approvals.ask(connection, approval, instead))
+
+    async def approval(self, task_id: str) -> Approval | None:
+        return await self._database.read(lambda connection: approvals.one(connection, task_id))
+
+    async def approvals(self) -> Sequence[Approval]:
+        return await self._database.read(approvals.waiting)
+
+    async def decide(self, approval: Approval, decision: Decision) -> Approval | None:
+        return await self._database.change(lambda connection: approvals.decide(connection, approval, decision))
+
+    async def withdraw(self, approval: Approval) -> None:
+        await self._database.change(lambda connection: approvals.withdraw(connection, approval))
+
+    # Calls that CloudTrail is to tell of.
+
+    async def expect(self, call: Expectation, owner: str, now: datetime, *, spent: Sequence[str] = ()) -> None:
+        row = (call.request_id, call.task_id, call.action, call.account, call.api, canonical.micros(call.due_at), call.missed)
+        at = canonical.micros(now)
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(_SETTLE, (call.key, owner, at)).rowcount:
+                connection.execute("INSERT INTO expectations VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                connection.executemany(_SETTLE, [(key, owner, at) for key in spent])
+
+        await self._database.change(work)
+
+    async def expected(self, request_ids: Sequence[str]) -> Sequence[Expectation]:
+        def work(connection: sqlite3.Connection) -> list[Expectation]:
+            asked = (connection.execute(f"{_EXPECTED} WHERE request_id = ?", (one,)) for one in dict.fromkeys(request_ids))
+            return [_expectation(row) for found in asked for row in found]
+
+        return await self._database.read(work)
+
+    async def overdue(self, now: datetime, limit: int) -> Sequence[Expectation]:
+        query = f"{_EXPECTED} WHERE missed = 0 AND due_at <= ? ORDER BY due_at, request_id LIMIT ?"
+        return [_expectation(row) for row in await self._database.rows(query, (canonical.micros(now), limit))]
+
+    async def miss(self, call: Expectation) -> bool:
+        return await self._expectation("UPDATE expectations SET missed = 1 WHERE request_id = ? AND missed = 0", call.request_id)
+
+    async def confirm(self, call: Expectation) -> bool:
+        return await self._expectation("DELETE FROM expectations WHERE request_id = ? AND missed = ?", call.request_id, call.missed)
+
+    async def _expectation(self, statement: str, *values: object) -> bool:
+        return bool(await self._database.change(lambda connection: connection.execute(statement, values).rowcount))
+
     # The journal.
 
     async def append(self, entry: JournalEntry) -> str:
@@ -196,9 +248,9 @@ class SqliteStore:
 
         return await self._database.change(work)
 
-    async def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
+    async def journal(self, after: int = 0) -> AsyncIterator[tuple[JournalEntry, str, str]]:
         query = "SELECT number, line, hash, previous FROM journal WHERE number > ? ORDER BY number LIMIT ?"
-        last = 0
+        last = after
         while rows := await self._database.rows(query, (last, PAGE)):
             for number, line, mark, previous in rows:
                 yield canonical.entry(line), mark, previous
@@ -211,6 +263,7 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             claims = connection.execute("DELETE FROM claims WHERE settled_at < ?", claims_limit).rowcount
+            connection.execute("DELETE FROM expectations WHERE due_at < ?", claims_limit)
             events = connection.execute("DELETE FROM profile_events WHERE time < ?", events_limit).rowcount
             return {"claims": claims, "profile_events": events}
 
@@ -229,3 +282,8 @@ class SqliteStore:
 
 def _standing(delivery: Delivery) -> tuple[str, int, int]:
     return delivery.key, canonical.micros(delivery.due_at), delivery.attempts
+
+
+def _expectation(row: Sequence[Any]) -> Expectation:
+    request_id, task_id, action, account, api, due_at, missed = row
+    return Expectation(request_id, task_id, action, account, api, canonical.moment(due_at), bool(missed))

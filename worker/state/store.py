@@ -1,4 +1,5 @@
-"""The port to everything that outlives a process: claims, profile memory, the windows of correlations, the outbox and the journal.
+"""The port to everything that outlives a process: claims, profile memory, the windows of correlations, the outbox, approvals, calls that
+CloudTrail is to tell of, and the journal.
 
 Two implementations keep these promises and pass the same contract tests: `sqlite.py` (embedded, one host) and `dynamodb.py` (shared by
 a fleet). Only matches reach the store, so it is small. Every method may raise `StoreError`; the message in hand is then left to come
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from worker.model import Backlog, Census, Closing, Delivery, JournalEntry, ProfileEvent, Sighting
+from worker.model import Approval, Backlog, Census, Closing, Decision, Delivery, Expectation, JournalEntry, ProfileEvent, Sighting
 
 
 class StoreError(Exception):
@@ -31,7 +32,7 @@ class Claim(StrEnum):
 
 
 class Store(Protocol):
-    """Claims, profile memory, windows, outbox and journal. Keys are strings that we make: ids, or a sink's name with an id."""
+    """Claims, profile memory, windows, outbox, approvals and journal. Keys are strings that we make: ids, or a sink's name with an id."""
 
     async def claim(self, key: str, owner: str, now: datetime, lease: timedelta) -> Claim:
         """Claim the right to do what `key` stands for.
@@ -113,6 +114,45 @@ class Store(Protocol):
     async def backlogs(self) -> Sequence[Backlog]:
         """What waits in the outbox, by sink."""
 
+    async def ask(self, approval: Approval, instead: Approval | None = None) -> bool:
+        """Have a task wait for people: where none of its id waits, or in the place of the one that was asked before. Answers whether it does.
+
+        It begins without decisions, whatever is handed in. Of any number of concurrent callers exactly one is answered True.
+        """
+
+    async def approval(self, task_id: str) -> Approval | None:
+        """The task of an id that waits, or None."""
+
+    async def approvals(self) -> Sequence[Approval]:
+        """Every task that waits, by `expires_at`, then id. The decisions of each are by their time, then approver."""
+
+    async def decide(self, approval: Approval, decision: Decision) -> Approval | None:
+        """Add a decision to what waits as it was asked; answers it as it stands then, or None where it was asked again since or waits no more.
+
+        Of any number that decide at once each counts. One approver has one decision, the first; only a no takes the place of a yes.
+        """
+
+    async def withdraw(self, approval: Approval) -> None:
+        """Have a task wait no more. No effect where it was asked again since, or waits no more."""
+
+    async def expect(self, call: Expectation, owner: str, now: datetime, *, spent: Sequence[str] = ()) -> None:
+        """Expect CloudTrail to tell of a call and settle its key and those of `spent`: all of it, or nothing.
+
+        No effect where its key is settled already.
+        """
+
+    async def expected(self, request_ids: Sequence[str]) -> Sequence[Expectation]:
+        """Those of the calls that CloudTrail has not told of, missed ones too, in no order."""
+
+    async def overdue(self, now: datetime, limit: int) -> Sequence[Expectation]:
+        """At most `limit` of what is due (`due_at <= now`) and not missed yet, the longest due first."""
+
+    async def miss(self, call: Expectation) -> bool:
+        """Mark an expectation as missed. True for exactly one of any number of callers, and for none once it was confirmed."""
+
+    async def confirm(self, call: Expectation) -> bool:
+        """Expect it no longer. True for exactly one of any number of callers; False also where it does not stand as handed in, missed or not."""
+
     async def append(self, entry: JournalEntry) -> str:
         """Append to the journal and answer the entry's hash.
 
@@ -120,11 +160,11 @@ class Store(Protocol):
         without every later hash telling.
         """
 
-    def journal(self) -> AsyncIterator[tuple[JournalEntry, str, str]]:
-        """Every entry in order, each with its hash and the hash of the one before it ("" for the first)."""
+    def journal(self, after: int = 0) -> AsyncIterator[tuple[JournalEntry, str, str]]:
+        """Every entry in order but for the first `after`, each with its hash and the hash of the one before it ("" for the first)."""
 
     async def prune(self, claims_before: datetime, events_before: datetime, now: datetime) -> Mapping[str, int]:
-        """Forget claims settled before the one time, profile events from before the other and sightings kept until before `now`.
+        """Forget claims settled and calls due before the one time, profile events from before the other and sightings kept until before `now`.
 
         The journal is kept. Answers how many of each went: `{"claims": n, "profile_events": n, "sightings": n}`.
         """

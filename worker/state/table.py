@@ -131,12 +131,13 @@ class Table:
                 else:
                     raise self.worn_out(asked)
 
-    async def get(self, asked: str, keys: Sequence[Item], projection: str) -> list[Item]:
-        """Those of the items that are there, in no order. No key may be named twice."""
+    async def get(self, asked: str, keys: Sequence[Item], projection: str | None = None) -> list[Item]:
+        """Those of the items that are there, in no order: whole, or what is projected of them. No key may be named twice."""
         found: list[Item] = []
         with self._told(asked):
             for batch in _batches(keys, BATCH_GET):
-                waiting: Any = {self._name: {"Keys": batch, "ConsistentRead": True, "ProjectionExpression": projection}}
+                some = {} if projection is None else {"ProjectionExpression": projection}
+                waiting: Any = {self._name: {"Keys": batch, "ConsistentRead": True, **some}}
                 for attempt in range(TRIES):
                     answer = await self._client.batch_get_item(RequestItems=waiting)
                     found += answer["Responses"].get(self._name, [])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.keys import USER_NAME, deactivation, keys_of, owner_arn, reactivations
+from worker.remediate.keys import USER_NAME, deactivation, keys_of, owner_arn, reactivations, stops
 from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 
@@ -19,6 +19,7 @@ class DeactivateAccessKey:
 
     name: ClassVar[str] = "deactivate-access-key"
     target_type: ClassVar[str] = "access-key"
+    undoing: ClassVar[str] = "undo makes the key active again, unless it was deleted meanwhile"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetUser", "iam:ListAccessKeys"),
         changes=("iam:UpdateAccessKey",),
@@ -36,11 +37,13 @@ class DeactivateAccessKey:
         owner = await owner_arn(iam, user)
         if isinstance(owner, Refusal):
             return owner
-        status = next((one.status for one in await keys_of(iam, user) if one.id == key), None)
-        state = {"user": owner, "access_key": key, "status": status}
-        if status is None:
+        held = next((one for one in await keys_of(iam, user, used=True) if one.id == key), None)
+        state = {"user": owner, "access_key": key, "status": None if held is None else held.status}
+        if held is None:
             return Refusal("key-gone", f"user {user} has no access key {key}: it was deleted, or is another's", state)
-        return Plan((deactivation(user, key),) if status != "Inactive" else (), state, (owner,))
+        if held.status == "Inactive":
+            return Plan((), state, (owner,))
+        return Plan((deactivation(user, key),), state, (owner,), (stops(user, held),))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The key is made active again, where it was."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worker.remediate.keys import DAYS, Key, deactivation, keys_of, owner_arn, reactivations
+from worker.remediate.keys import DAYS, Key, deactivation, keys_of, owner_arn, reactivations, stops
 from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 
@@ -21,6 +21,7 @@ class DeactivateUnusedAccessKeys:
 
     name: ClassVar[str] = "deactivate-unused-access-keys"
     target_type: ClassVar[str] = "user"
+    undoing: ClassVar[str] = "undo makes those keys active again, unless one was deleted meanwhile"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetUser", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         changes=("iam:UpdateAccessKey",),
@@ -36,7 +37,8 @@ class DeactivateUnusedAccessKeys:
             return owner
         keys = await keys_of(iam, user, used=True)
         unused = [key for key in keys if key.status == "Active" and key.idle_for(days, clients.now)]
-        return Plan(tuple(deactivation(user, key.id, f" ({key.use})") for key in unused), _state(owner, keys), (owner,))
+        steps = tuple(deactivation(user, key.id, f" ({key.use})") for key in unused)
+        return Plan(steps, _state(owner, keys), (owner,), tuple(stops(user, key) for key in unused))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The keys that were active before are active again."""

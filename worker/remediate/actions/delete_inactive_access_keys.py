@@ -25,6 +25,7 @@ class DeleteInactiveAccessKeys:
 
     name: ClassVar[str] = "delete-inactive-access-keys"
     target_type: ClassVar[str] = "user"
+    undoing: ClassVar[str] = "nothing can undo it: a deleted key cannot come back, and its user needs a new one"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetUser", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         destroys=("iam:DeleteAccessKey",),
@@ -41,6 +42,7 @@ class DeleteInactiveAccessKeys:
         keys = await keys_of(iam, user, used=True)
         known = await _deactivated(clients, {key.id for key in keys})
         steps: list[Step] = []
+        effects: list[str] = []
         for key in keys:
             since = known.get(key.id)
             rested = since is None or clients.now - since >= timedelta(days=days)
@@ -49,9 +51,12 @@ class DeleteInactiveAccessKeys:
             basis = "inactive now, since when nobody can tell" if since is None else f"made inactive by Trailmend on {since:%Y-%m-%d}"
             says = f"delete access key {key.id} of user {user} for good ({basis}; {key.use})"
             steps.append(Step("iam", "DeleteAccessKey", {"UserName": user, "AccessKeyId": key.id}, says, irreversible=True))
+            effects.append(
+                f"nothing that works now stops, but access key {key.id} of user {user} can never be made active again: {key.use}"
+            )
         told = {one: moment.isoformat() for one, moment in known.items()}
         state = {"user": owner, "keys": {key.id: {**key.as_dict(), "deactivated_at": told.get(key.id)} for key in keys}}
-        return Plan(tuple(steps), state, (owner,))
+        return Plan(tuple(steps), state, (owner,), tuple(effects))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:  # noqa: ARG002  # whatever live state says
         """Always refused."""

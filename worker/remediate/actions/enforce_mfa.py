@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
-from worker.remediate.keys import owner_arn
-from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.keys import keys_of, owner_arn, stops
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
 
 POLICY_NAME = "TrailmendEnforceMfa"
 
@@ -50,6 +50,7 @@ class EnforceMfa:
 
     name: ClassVar[str] = "enforce-mfa"
     target_type: ClassVar[str] = "user"
+    undoing: ClassVar[str] = "undo deletes the policy, or writes back what stood under its name; a device that was enrolled meanwhile stays"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetUser", "iam:GetUserPolicy"),
         changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy"),
@@ -66,8 +67,10 @@ class EnforceMfa:
         place = InlinePolicy("User", user, POLICY_NAME)
         document = await place.read(iam)
         says = f"deny user {user} everything but setting up MFA until MFA is present, for its access keys too"
-        steps = () if document == POLICY else (place.put(POLICY, says),)
-        return Plan(steps, {"user": owner, "policy_name": POLICY_NAME, "policy": document}, (owner,))
+        state = {"user": owner, "policy_name": POLICY_NAME, "policy": document}
+        if document == POLICY:
+            return Plan((), state, (owner,))
+        return Plan((place.put(POLICY, says),), state, (owner,), await _effects(iam, user))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The policy is deleted, or what stood under its name is written back."""
@@ -83,3 +86,10 @@ class EnforceMfa:
         if isinstance(step, Refusal):
             return Refusal(step.reason, step.says, state)
         return Plan(() if step is None else (step,), state, (owner,))
+
+
+async def _effects(iam: Any, user: str) -> tuple[str, ...]:
+    console = await found(iam.get_login_profile(UserName=user))
+    told = [] if console is None else [f"user {user} can do nothing in the console but set up MFA, until signed in with it"]
+    told += [stops(user, key) for key in await keys_of(iam, user, used=True) if key.status == "Active"]
+    return tuple(told) or (f"user {user} has neither a console password nor an active access key: nothing stops that works now",)

@@ -10,7 +10,7 @@ https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAccountPasswordPol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +42,7 @@ class EnforcePasswordPolicy:
 
     name: ClassVar[str] = "enforce-password-policy"
     target_type: ClassVar[str] = "account"
+    undoing: ClassVar[str] = "undo writes back the policy before, or deletes it where there was none; passwords chosen meanwhile stay"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetAccountPasswordPolicy",),
         changes=("iam:UpdateAccountPasswordPolicy", "iam:DeleteAccountPasswordPolicy"),
@@ -65,8 +66,10 @@ class EnforcePasswordPolicy:
             return Refusal("other-account", f"the target is called {task.target.name}, and stands in account {account}")
         live = await _read(await clients.get("iam"))
         wanted = raised(live, task.params)
-        steps = () if live == wanted else (_update(wanted, f"raise the password policy of account {account}: {_changes(live, wanted)}"),)
-        return Plan(steps, {"policy": live})
+        if live == wanted:
+            return Plan((), {"policy": live})
+        says = f"raise the password policy of account {account}: {_changes(live, wanted)}"
+        return Plan((_update(wanted, says),), {"policy": live}, effects=tuple(_effects(account, live or {}, wanted)))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The policy before is written back; where there was none, the policy is deleted."""
@@ -106,6 +109,13 @@ async def _read(iam: Any) -> dict[str, Any] | None:
     numbers = {name: policy[name] for name in (*NUMBERS.values(), AGE) if policy.get(name)}
     kept = {name: policy[name] for name in KEPT if policy.get(name)}
     return {**numbers, **kept, **{name: bool(policy.get(name)) for name in FLAGS.values()}}
+
+
+def _effects(account: str, live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    yield f"every user of account {account} who sets a console password must meet the new policy; passwords that are there go on"
+    if wanted.get(AGE) != live.get(AGE):
+        after = "is locked out until an administrator helps" if wanted.get("HardExpiry") else "must choose a new one at the next sign-in"
+        yield f"whose console password is older than {wanted[AGE]} days {after}"
 
 
 def _update(policy: Mapping[str, Any], says: str) -> Step:

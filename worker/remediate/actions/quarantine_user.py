@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
-from worker.remediate.keys import Key, deactivation, keys_of, owner_arn, reactivations
+from worker.remediate.keys import Key, deactivation, keys_of, owner_arn, reactivations, stops
 from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 POLICY_NAME = "TrailmendQuarantine"
@@ -29,6 +29,9 @@ class QuarantineUser:
 
     name: ClassVar[str] = "quarantine-user"
     target_type: ClassVar[str] = "user"
+    undoing: ClassVar[str] = (
+        "undo makes those keys active again that were, then deletes the policy or writes back what stood under its name"
+    )
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetUser", "iam:GetUserPolicy", "iam:ListAccessKeys"),
         changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy", "iam:UpdateAccessKey"),
@@ -43,10 +46,13 @@ class QuarantineUser:
         if isinstance(owner, Refusal):
             return owner
         place = InlinePolicy("User", user, POLICY_NAME)
-        document, keys = await place.read(iam), await keys_of(iam, user)
+        document, keys = await place.read(iam), await keys_of(iam, user, used=True)
         deny = () if document == POLICY else (place.put(POLICY, f"deny user {user} everything"),)
-        steps = (*deny, *(deactivation(user, key.id) for key in keys if key.status != "Inactive"))
-        return Plan(steps, _state(owner, document, keys), (owner,))
+        active = [key for key in keys if key.status != "Inactive"]
+        steps = (*deny, *(deactivation(user, key.id) for key in active))
+        held = f"user {user} is denied everything, in console sessions that run as well; a role that the user has assumed goes on"
+        effects = (*((held,) if deny else ()), *(stops(user, key) for key in active))
+        return Plan(steps, _state(owner, document, keys), (owner,), effects)
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The keys that were active before are active again, and then the policy goes: until the last call the user is held."""

@@ -25,6 +25,7 @@ class ReattachRole:
 
     name: ClassVar[str] = "reattach-role"
     target_type: ClassVar[str] = "instance-profile"
+    undoing: ClassVar[str] = "undo takes the role out again: instances that use the profile lose its credentials"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetInstanceProfile", "iam:GetRole"),
         changes=("iam:AddRoleToInstanceProfile", "iam:RemoveRoleFromInstanceProfile"),
@@ -50,8 +51,10 @@ class ReattachRole:
         held = [one["RoleName"] for one in profile["Roles"]]
         if held not in ([], [role]):
             return Refusal("other-role", f"instance profile {name} holds role {held[0]} now, not {role}", state)
-        steps = () if held else (add_role(name, role),)
-        return Plan(steps, state, (profile["Arn"], usable))
+        if held:
+            return Plan((), state, (profile["Arn"], usable))
+        effect = f"every instance that uses instance profile {name} gets the credentials of role {role} again"
+        return Plan((add_role(name, role),), state, (profile["Arn"], usable), (effect,))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The role is taken out again."""

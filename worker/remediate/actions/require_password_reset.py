@@ -21,6 +21,7 @@ class RequirePasswordReset:
 
     name: ClassVar[str] = "require-password-reset"
     target_type: ClassVar[str] = "user"
+    undoing: ClassVar[str] = "undo lifts the mark, as long as no new password was chosen; an old password does not come back"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetUser", "iam:GetLoginProfile"),
         changes=("iam:UpdateLoginProfile",),
@@ -38,7 +39,10 @@ class RequirePasswordReset:
         if not state["console_password"]:
             return Refusal("no-console-password", f"user {user} has no console password, and none is made", state)
         says = f"require user {user} to choose a new console password at next sign-in"
-        return Plan(() if state["password_reset_required"] else (_mark(user, says, required=True),), state, (owner,))
+        if state["password_reset_required"]:
+            return Plan((), state, (owner,))
+        effect = f"user {user} cannot sign in to the console without choosing a new password; sessions that run and access keys go on"
+        return Plan((_mark(user, says, required=True),), state, (owner,), (effect,))
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The mark is taken off where it still is. A user who has chosen a new password since keeps it, and has no mark any more."""

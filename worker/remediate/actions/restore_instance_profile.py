@@ -51,6 +51,9 @@ class RestoreInstanceProfile:
 
     name: ClassVar[str] = "restore-instance-profile"
     target_type: ClassVar[str] = "instance-profile"
+    undoing: ClassVar[str] = (
+        "undo takes the profile off those instances, takes the role out and deletes it; the profile that was lost cannot be had again"
+    )
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetInstanceProfile", "iam:GetRole", "ec2:DescribeInstances", "ec2:DescribeIamInstanceProfileAssociations"),
         changes=(
@@ -105,13 +108,16 @@ class RestoreInstanceProfile:
         instances = await _look(clients, task.params["instances"])
         state["instances"] = [one.as_dict() for one in instances]
         steps = [*_make(name, role, task.params, profile)]
+        given: list[_Instance] = []
         for one in instances:
-            steps += _give(one, name, task.target.account, None if profile is None else profile["id"])
+            giving = [*_give(one, name, task.target.account, None if profile is None else profile["id"])]
+            steps += giving
+            given += [one] if giving else []
         if profile is not None and (_differs(profile, task) or (steps and not await _is_begun(task, clients))):
             holds = ", ".join(profile["roles"]) or "no role"
             return Refusal("name-taken", f"instance profile {name} exists again, at path {profile['path']} with {holds}", state)
         touches = (usable,) if profile is None else (profile["arn"], usable)
-        return Plan(tuple(steps), state, touches)
+        return Plan(tuple(steps), state, touches, tuple(_effects(name, role, profile, given)) if steps else ())
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The profile is taken off the instances that the task gave it to, emptied and deleted.
@@ -155,6 +161,19 @@ async def _is_begun(task: Wanted, clients: Clients) -> bool:
         if entry.task_id == task.id and entry.outcome == "started":
             return True
     return False
+
+
+def _effects(name: str, role: str, profile: Mapping[str, Any] | None, given: Sequence[_Instance]) -> Iterable[str]:
+    regions = ", ".join(sorted({one.region for one in given}))
+    running = sum(one.state in _REPLACEABLE for one in given)
+    if running:
+        yield f"{running} running instances get the credentials of role {role} again, in {regions}"
+    if len(given) > running:
+        yield f"{len(given) - running} stopped instances get them when they are started, in {regions}"
+    if profile is None:
+        yield f"instance profile {name} exists again: whoever may launch instances with it can give them role {role}"
+    elif not profile["roles"]:
+        yield f"every instance that uses instance profile {name} gets the credentials of role {role} again"
 
 
 def _make(name: str, role: str, params: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Iterable[Step]:

@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.ht
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ class RevokeRoleSessions:
 
     name: ClassVar[str] = "revoke-role-sessions"
     target_type: ClassVar[str] = "role"
+    undoing: ClassVar[str] = "undo deletes the policy, or writes back the earlier revocation: sessions that are still running work again"
     calls: ClassVar[ActionCalls] = ActionCalls(
         reads=("iam:GetRole", "iam:GetRolePolicy"),
         changes=("iam:PutRolePolicy", "iam:DeleteRolePolicy"),
@@ -50,7 +51,12 @@ class RevokeRoleSessions:
         # Whoever asked may have a clock ahead of ours.
         moment = max(clients.now, task.created_at)
         says = f"deny everything to the sessions of role {role} that were issued before {_stamp(moment)}"
-        return Plan((place.put(policy(moment), says),), state, (arn,))
+        step = replace(place.put(policy(moment), says), timed=frozenset({"PolicyDocument"}))
+        effects = (
+            f"every session of role {role} issued until the moment it is done is denied everything, honest ones too",
+            f"whoever may still assume role {role} gets a new session that works; instances get theirs some hours later, or when restarted",
+        )
+        return Plan((step,), state, (arn,), effects)
 
     async def undo(self, task: Wanted, done: Done, clients: Clients) -> Plan | Refusal:
         """The policy is deleted, or the earlier revocation written back: the sessions that are still running work again."""
