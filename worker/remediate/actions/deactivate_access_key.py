@@ -21,7 +21,7 @@ class DeactivateAccessKey:
     target_type: ClassVar[str] = "access-key"
     undoing: ClassVar[str] = "undo makes the key active again, unless it was deleted meanwhile"
     calls: ClassVar[ActionCalls] = ActionCalls(
-        reads=("iam:GetUser", "iam:ListAccessKeys"),
+        reads=("iam:GetUser", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         changes=("iam:UpdateAccessKey",),
     )
     params: ClassVar[Mapping[str, Any]] = {

@@ -52,7 +52,7 @@ class EnforceMfa:
     target_type: ClassVar[str] = "user"
     undoing: ClassVar[str] = "undo deletes the policy, or writes back what stood under its name; a device that was enrolled meanwhile stays"
     calls: ClassVar[ActionCalls] = ActionCalls(
-        reads=("iam:GetUser", "iam:GetUserPolicy"),
+        reads=("iam:GetUser", "iam:GetUserPolicy", "iam:GetLoginProfile", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy"),
     )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}

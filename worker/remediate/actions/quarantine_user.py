@@ -33,7 +33,7 @@ class QuarantineUser:
         "undo makes those keys active again that were, then deletes the policy or writes back what stood under its name"
     )
     calls: ClassVar[ActionCalls] = ActionCalls(
-        reads=("iam:GetUser", "iam:GetUserPolicy", "iam:ListAccessKeys"),
+        reads=("iam:GetUser", "iam:GetUserPolicy", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy", "iam:UpdateAccessKey"),
     )
     params: ClassVar[Mapping[str, Any]] = {"type": "object"}
