@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import worker
+from worker.authorization import permissions
 from worker.dispatch.sinks import TARGETS
 from worker.dispatch.sqs import SqsSink
 from worker.enrich.investigator import KINDS
@@ -55,6 +56,11 @@ def policy(role: Role) -> Least:
 def granted(role: Role) -> frozenset[str]:
     """The actions in it."""
     return frozenset(action for one in policy(role).documents for statement in one["Statement"] for action in statement["Action"])
+
+
+def demanded(call: str) -> frozenset[str]:
+    """The actions that a call takes in any case; a key is allowed only where one is named."""
+    return frozenset(permission.action for permission in permissions(call) if permission.kind != "key")
 
 
 @cache

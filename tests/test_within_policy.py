@@ -259,3 +259,10 @@ def test_what_was_made_is_not_left() -> None:
     left = unmade({("worker.aws", "sts:GetCallerIdentity")})
     assert ("worker.aws", "sts:GetCallerIdentity") not in left
     assert ("worker.remediate.attempt", "sts:GetCallerIdentity") in left
+
+
+def test_facts_answer_for_one_another() -> None:
+    """They are granted together: what one of them asks is of use, whoever else states it; but no action does for a fact."""
+    left = unmade({("fact user", "iam:GetLoginProfile"), ("action reattach-role", "iam:GetRole")})
+    assert ("fact subject_user", "iam:GetLoginProfile") not in left
+    assert ("fact role", "iam:GetRole") in left

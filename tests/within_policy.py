@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from tests import recorder
-from worker.authorization import permissions
 
 SITE = """import importlib.util
 spec = importlib.util.spec_from_file_location("recorder", {path!r})
@@ -30,6 +29,7 @@ RECORDER = recorder.follow(None)
 
 Call = tuple[str, str]
 """A part and a call that it made."""
+FACT = "fact "
 
 
 class Watch:
@@ -75,12 +75,12 @@ class Watch:
 
 def ungranted(part: str, call: str) -> str:
     """What the policy of whoever runs a part lacks for a call of it, with everything enabled; empty where it lacks nothing."""
-    from tests.everything import ROLES_OF, granted  # it loads the whole product, which not every test does
+    from tests.everything import ROLES_OF, demanded, granted  # it loads the whole product, which not every test does
 
     roles = next((roles for begins, roles in ROLES_OF.items() if part.startswith(begins)), None)
     if roles is None:
         return f"{part} calls {call}, and nobody has said who runs it: add it to ROLES_OF in tests/everything.py"
-    lacking = {permission.action for permission in permissions(call)} - set().union(*(granted(role) for role in roles))
+    lacking = demanded(call) - set().union(*(granted(role) for role in roles))
     return f"{part} calls {call}, and the policy of {', '.join(roles)} lacks {', '.join(sorted(lacking))}" if lacking else ""
 
 
@@ -143,10 +143,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def unmade(made: set[Call]) -> set[Call]:
-    """What the parts state and none of them was seen to call."""
+    """What the parts state and were not seen to call. Facts are granted together, so one that asks does for all that state the same."""
     from tests.everything import stated
 
-    return {(part, call) for part, calls in stated().items() for call in calls} - made
+    asked = {call for part, call in made if part.startswith(FACT)}
+    left = {(part, call) for part, calls in stated().items() for call in calls} - made
+    return {(part, call) for part, call in left if not (part.startswith(FACT) and call in asked)}
 
 
 def _is_whole(config: pytest.Config) -> bool:

@@ -184,6 +184,18 @@ async def test_the_organisation_tells_the_scope_where_it_may_be_asked(
         assert await taking._scope() == ([OWN, MEMBER] if listed else [OWN])
 
 
+async def test_where_nobody_names_accounts_and_regions_both_are_asked_for(house: House) -> None:
+    """Without an answer to either, our own account's profiles are learnt all the same, and its instances are missing."""
+    made_profile(OWN, "web", "web-role")
+    house.refused = {"ListAccounts": "AccessDeniedException", "DescribeRegions": "UnauthorizedOperation"}
+    await house.take(accounts=(), regions=())
+    assert {"ListAccounts", "DescribeRegions", "ListInstanceProfiles"} <= set(house.asked)
+    assert house.counted("partial") == 1
+    life = fold((await house.recollect("web")).events, None).life
+    assert life is not None
+    assert life.role == "web-role"
+
+
 async def test_one_worker_of_a_fleet_takes_the_snapshot_of_a_period(house: House, monkeypatch: Any) -> None:
     """Of three that watch at once one looks; in the next period one does again."""
     looks: list[str] = []
