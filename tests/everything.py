@@ -13,6 +13,7 @@ from worker.authorization import permissions
 from worker.dispatch.sinks import TARGETS
 from worker.dispatch.sqs import SqsSink
 from worker.enrich.investigator import KINDS
+from worker.enrolment import EnrollMfa
 from worker.least_policy import Least, Surroundings, least
 from worker.remediate.actions import ACTIONS
 from worker.roles import Role
@@ -28,19 +29,23 @@ ENVIRONMENT = {
     "TRAILMEND_EXTERNAL_ID": "0123456789abcdef",
     "TRAILMEND_REMEDIATION_MODE": "auto",
     "TRAILMEND_ALLOW_IRREVERSIBLE": "true",
+    "TRAILMEND_EXEMPT_TAGS": "break-glass",
+    "TRAILMEND_STOP_PARAMETER": "/trailmend/stop",
     "TRAILMEND_JOURNAL_EXPORT": "s3://journal/trailmend/",
 }
-AROUND = Surroundings("aws", "eu-west-1", "logs", "arn:aws:kms:eu-west-1:111122223333:key/1234")
+AROUND = Surroundings("aws", "eu-west-1", "logs", "arn:aws:kms:eu-west-1:111122223333:key/1234", "tasks-dead")
 
 ROLES_OF: Mapping[str, tuple[Role, ...]] = {
     "fact ": (Role.WORKER,),
     "sink ": (Role.WORKER,),
-    "action ": (Role.EXECUTOR,),
+    "action ": (Role.EXECUTOR, Role.OPERATOR),
     "worker.aws": (Role.WORKER, Role.EXECUTOR),
     "worker.enrich.": (Role.WORKER,),
     "worker.ingest.objects": (Role.WORKER,),
     "worker.ingest.queue": (Role.WORKER, Role.EXECUTOR),
     "worker.remediate.": (Role.EXECUTOR,),
+    "action mfa-enroll": (Role.OPERATOR,),
+    "worker.sweep.": (Role.OPERATOR,),
     "worker.state.": (Role.WORKER, Role.EXECUTOR),
 }
 """By how a part's name begins, who runs it: what it calls must be granted to one of them."""
@@ -67,7 +72,7 @@ def demanded(call: str) -> frozenset[str]:
 def stated() -> Mapping[str, frozenset[str]]:
     """By part, named as `recorder.py` names it, the calls that it states."""
     found = {f"fact {kind.name}": kind.calls for kind in KINDS if kind.calls}
-    found |= {f"action {one.name}": (*one.calls.reads, *one.calls.changes, *one.calls.destroys) for one in ACTIONS}
+    found |= {f"action {one.name}": (*one.calls.reads, *one.calls.changes, *one.calls.destroys) for one in (*ACTIONS, EnrollMfa())}
     sinks: tuple[type[Any], ...] = (SqsSink, *TARGETS.values())
     found |= {f"sink {sink.kind}": sink.calls for sink in sinks}
     names = [

@@ -80,6 +80,7 @@ def _policy(commands: Commands) -> None:
     policy = commands.add_parser("policy", help="the least IAM policy for what the settings enable, as IAM takes it")
     policy.add_argument("--role", type=Role, choices=list(Role), default=Role.WORKER, help="whose (default: %(default)s)")
     policy.add_argument("--bucket", metavar="NAME", help="the bucket of the logs, which no setting names")
+    policy.add_argument("--dead-letter-queue", metavar="NAME", help="the dead-letter queue of the tasks, which no setting names")
     policy.add_argument("--key", metavar="ARN", help="the KMS key that the logs are encrypted with, if they are")
     policy.set_defaults(command="policy")
 

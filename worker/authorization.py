@@ -50,6 +50,7 @@ ON: Mapping[str, tuple[str, ...]] = {
         "iam:GetCredentialReport",
         "iam:ListAccountAliases",
         "iam:ListInstanceProfiles",
+        "iam:ListUsers",
         "iam:UpdateAccountPasswordPolicy",
         "organizations:ListAccounts",
     ),
@@ -63,8 +64,10 @@ ON: Mapping[str, tuple[str, ...]] = {
         "iam:ListInstanceProfileTags",
         "iam:RemoveRoleFromInstanceProfile",
     ),
+    "parameter": ("ssm:GetParameter",),
     "policy": ("iam:GetPolicy", "iam:GetPolicyVersion"),
-    "queue": ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage"),
+    "mfa": ("iam:CreateVirtualMFADevice", "iam:DeleteVirtualMFADevice"),
+    "queue": ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:SendMessage"),
     "role": (
         "iam:DeleteRolePolicy",
         "iam:GetRole",
@@ -86,6 +89,7 @@ ON: Mapping[str, tuple[str, ...]] = {
     "user": (
         "iam:DeleteAccessKey",
         "iam:DeleteUserPolicy",
+        "iam:EnableMFADevice",
         "iam:GetAccessKeyLastUsed",
         "iam:GetLoginProfile",
         "iam:GetUser",

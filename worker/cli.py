@@ -254,7 +254,7 @@ def _policy(options: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     region = session(os.environ).get_config_variable("region")
     partition = "aws" if region is None else session(os.environ).get_partition_for_region(region)
-    found = least(options.role, settings, Surroundings(partition, region, options.bucket, options.key))
+    found = least(options.role, settings, Surroundings(partition, region, options.bucket, options.key, options.dead_letter_queue))
     for document in found.documents:
         print(json.dumps(document, indent=2))
     for remark in found.remarks:

@@ -24,14 +24,16 @@ from worker.dispatch.sqs import SqsSink
 from worker.enrich import snapshots
 from worker.enrich.instances import REGIONS_CALLS
 from worker.enrich.investigator import KINDS
+from worker.enrolment import EnrollMfa
 from worker.ingest import objects, queue
 from worker.modes import ANY, Mode
-from worker.remediate import archive, attempt
+from worker.remediate import archive, attempt, halt, quarantine, sentry
 from worker.remediate.actions import ACTIONS
 from worker.remediate.steps import Action
 from worker.roles import Role
 from worker.settings import Settings, SettingsError
 from worker.state import table
+from worker.sweep import states
 
 MOST_CHARACTERS = 6144
 """Of a managed policy, white space aside: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-entity-length"""
@@ -41,12 +43,15 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the settings do not tell: where the worker runs, the bucket of the logs, and the key that they are encrypted with."""
+    """What the settings do not tell: where the worker runs, the bucket of the logs and the key that they are encrypted with, and the name of the
+    dead-letter queue of the tasks.
+    """
 
     partition: str = "aws"
     region: str | None = None
     bucket: str | None = None
     key_arn: str | None = None
+    dead_letter_queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +115,11 @@ class _Drawing:
 
     def executor(self) -> None:
         self._consume(_required(self._settings.task_queue_url, "TASK_QUEUE_URL", Role.EXECUTOR))
+        self._quarantine(_required(self._settings.task_queue_url, "TASK_QUEUE_URL", Role.EXECUTOR))
         self._keep_state()
         self._allow(attempt.AWS_CALLS)
-        self._allow(chain.from_iterable(by_itself(action, self._settings) for action in ACTIONS))
+        self._mend_by_itself()
+        self._heed_a_stop()
         # People are told where findings go of what waits for them.
         self._tell(self._settings.finding_sinks)
         self._export_journal()
@@ -121,7 +128,8 @@ class _Drawing:
     def operator(self) -> None:
         self._keep_state()
         self._allow(attempt.AWS_CALLS)
-        self._allow(chain.from_iterable(by_hand(action, self._settings) for action in ACTIONS))
+        self._mend_by_hand()
+        self._heed_a_stop()
         self._export_journal()
         self._enter()
 
@@ -134,11 +142,11 @@ class _Drawing:
 
     def member_executor(self) -> None:
         _required(self._settings.member_role_name, "MEMBER_ROLE_NAME", Role.MEMBER_EXECUTOR)
-        self._allow(chain.from_iterable(by_itself(action, self._settings) for action in ACTIONS))
+        self._mend_by_itself()
 
     def member_operator(self) -> None:
         _required(self._settings.member_role_name, "MEMBER_ROLE_NAME", Role.MEMBER_OPERATOR)
-        self._allow(chain.from_iterable(by_hand(action, self._settings) for action in ACTIONS))
+        self._mend_by_hand()
 
     # What they are made of.
 
@@ -149,6 +157,36 @@ class _Drawing:
         # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
         self._allow(queue.DEAD_LETTER_CALLS, {"queue": _Place("DeadLetterQueue", (f"{arn.rpartition(':')[0]}:*",))})
         self.remarks.append("no setting names the dead-letter queue: the depth of any queue of its account and region may be read")
+
+    def _quarantine(self, url: str) -> None:
+        named = self._around.dead_letter_queue
+        beside = f"{self._queue_arn(url).rpartition(':')[0]}:{named or '*'}"
+        if named is None:
+            self.remarks.append(
+                "no setting names the dead-letter queue of the tasks: messages may be sent to any queue of its account and region; "
+                "--dead-letter-queue NAME names the one"
+            )
+        self._allow(quarantine.AWS_CALLS, {"queue": _Place("Quarantine", (beside,))})
+
+    def _mend_by_itself(self) -> None:
+        self._mend([by_itself(action, self._settings) for action in ACTIONS])
+
+    def _mend_by_hand(self) -> None:
+        """Whoever works by hand sweeps and enrols too."""
+        self._mend([*(by_hand(action, self._settings) for action in ACTIONS), by_hand(EnrollMfa(), self._settings), states.AWS_CALLS])
+
+    def _mend(self, calls: Sequence[tuple[str, ...]]) -> None:
+        self._allow(chain.from_iterable(calls))
+        if any(calls):
+            self._allow(sentry.ROSTER_CALLS)
+            self._allow(sentry.TAG_CALLS if self._settings.exempt_tags else ())
+
+    def _heed_a_stop(self) -> None:
+        name = self._settings.stop_parameter
+        if name is not None:
+            around = self._around
+            arn = f"arn:{around.partition}:ssm:{around.region or '*'}:*:parameter/{name.removeprefix('/')}"
+            self._allow(halt.AWS_CALLS, {"parameter": _Place("Stop", (arn,))})
 
     def _read(self, calls: Iterable[str]) -> None:
         around = self._around
@@ -224,6 +262,7 @@ class _Drawing:
             ANYTHING: _Place("Account", ("*",)),
             "environment": _Place("BeanstalkEnvironments", (f"{arn}:elasticbeanstalk:*:*:environment/*",)),
             "group": _Place("Groups", (f"{arn}:iam::*:group/*",)),
+            "mfa": _Place("MfaDevices", (f"{arn}:iam::*:mfa/*",)),
             "instance": _Place("Instances", (f"{arn}:ec2:*:*:instance/*",)),
             "instance-profile": _Place("InstanceProfiles", (f"{arn}:iam::*:instance-profile/*",)),
             "policy": _Place("Policies", (f"{arn}:iam::*:policy/*",)),

@@ -17,6 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from worker.aws import AccountClosedError, explain
 from worker.settings import Settings
 
+AWS_CALLS = ("ssm:GetParameter",)
+
 GOES = frozenset({"false", "off", "no", "0", "go"})
 """Without regard to case and blanks around."""
 ASKED_EVERY = timedelta(seconds=5)

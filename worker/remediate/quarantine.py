@@ -18,6 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from worker.aws import explain
 from worker.model import Message
 
+AWS_CALLS = ("sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage")
+
 LONGEST_DETAIL = 300
 NONE = "the task queue has no dead-letter queue"
 

@@ -24,6 +24,11 @@ from worker.remediate.attempt import Attempt
 from worker.remediate.guards import Judgement, Limits, Stance, judge_tags, kind_and_name
 from worker.remediate.steps import Clients, Plan, found
 
+ROSTER_CALLS = ("iam:GetAccountAuthorizationDetails", "iam:GetLoginProfile", "iam:ListAccessKeys", "iam:ListMFADevices")
+TAG_CALLS = ("iam:GetInstanceProfile", "iam:GetRole", "iam:GetUser")
+"""Where tags are exempt."""
+AWS_CALLS = (*ROSTER_CALLS, *TAG_CALLS)
+
 LAST = "last-administrator"
 HARMLESS_FOR = timedelta(seconds=60)
 """For so long a user who was no administrator is taken for none. Where one is acted on, everybody is looked at anew."""

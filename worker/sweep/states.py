@@ -12,6 +12,8 @@ from worker.remediate.keys import keys_of
 from worker.remediate.steps import found
 from worker.sweep.wants import UserState
 
+AWS_CALLS = ("iam:GetAccessKeyLastUsed", "iam:GetLoginProfile", "iam:ListAccessKeys", "iam:ListMFADevices", "iam:ListUsers")
+
 
 async def users_of(iam: Any) -> list[tuple[str, str]]:
     """The name and ARN of every user, page by page. Raises what the client raises."""
