@@ -31,9 +31,12 @@ from worker.local import stage
 from worker.local.children import Child, Children
 from worker.local.cloud import HOME_ACCOUNT, HOME_REGION, Cloud
 from worker.local.estate import REGIONS, settle, strike
+from worker.local.mended import Mended, unmended
+from worker.local.mending import MODES, Mending
 from worker.local.outcome import Outcome, missing
-from worker.local.report import show
+from worker.local.report import show, show_mended
 from worker.local.story import BATCH_ACCOUNT, CHANGE_PATTERN, DEPLOYER, WEB_ACCOUNT, Story, tell
+from worker.local.trace import calls, trace
 
 SEED = 2026
 MEMBER_ROLE = "TrailmendMember"
@@ -90,6 +93,10 @@ class _Play:
         self._say("Its queue is empty.")
         show(self._console, outcome, f"http://{self._worker_address}/metrics")
         lost = missing(outcome, story)
+        mended = await self._mend(outputs, variables, story)
+        show_mended(self._console, mended)
+        lost += unmended(mended, story.cast)
+        lost += await self._close_the_loop(outputs, worker, mended, int(outcome.totals["trailmend_objects_read_total"]))
         if keep:
             self._invite(variables)
             with suppress(asyncio.CancelledError):  # Ctrl-C is how a kept demo ends
@@ -101,7 +108,7 @@ class _Play:
 
     async def _open_members(self) -> None:
         """Deploy the shipped role by which the worker enters a member account."""
-        parameters = {"RoleName": MEMBER_ROLE, "TrustedRoleArns": WORKER_ARN, "ExternalId": EXTERNAL_ID}
+        parameters = {"Mend": "true", "RoleName": MEMBER_ROLE, "TrustedRoleArns": WORKER_ARN, "ExternalId": EXTERNAL_ID}
         accounts = (WEB_ACCOUNT, BATCH_ACCOUNT)
         await asyncio.gather(*(stage.deploy(self._cloud, "member-role.yaml", account, **parameters) for account in accounts))
 
@@ -126,6 +133,38 @@ class _Play:
             seconds=seconds,
         )
 
+    async def _mend(self, outputs: Mapping[str, str], variables: Mapping[str, str], story: Story) -> Mended:
+        address = f"127.0.0.1:{stage.free_port()}"
+        own = {
+            "TRAILMEND_HTTP_ADDRESS": address,
+            "TRAILMEND_REMEDIATION_MODES": MODES,
+            "TRAILMEND_FINDING_SINKS": f"file://{self._folder / 'asked.jsonl'}",
+        }
+        self._console.print()
+        self._say(f"The executor runs, with TRAILMEND_REMEDIATION_MODES={MODES}; somebody on call answers what it asks.")
+        mending = Mending(self._cloud, self._children, {**variables, **own}, self._state, address)
+        mended = await mending.mend(outputs["TaskQueueUrl"], story.cast)
+        self._say("Every task has come to its end.")
+        return mended
+
+    async def _close_the_loop(self, outputs: Mapping[str, str], worker: Child, mended: Mended, objects: int) -> list[str]:
+        """CloudTrail tells of the executor's own calls: the worker is to know them, and to find nothing in them."""
+        told = trace(SEED, self._clock(), MEMBER_ROLE, mended.tasks)
+        self._console.print()
+        self._say(f"CloudTrail tells of the executor's own {len(calls(mended.tasks))} calls, in {told.logs} objects.")
+        before, url = len(self._findings.read_bytes().splitlines()), f"http://{self._worker_address}"
+        await stage.upload(self._cloud, outputs["LogBucketName"], told)
+        await stage.drained(self._cloud, outputs["QueueUrl"], worker, url, objects + told.logs)
+        confirmed = (await stage.metrics(url)).get("trailmend_remediations_confirmed_total", 0.0)
+        found = len(self._findings.read_bytes().splitlines()) - before
+        self._say(f"The worker knows them: {confirmed:.0f} confirmed, {found} findings.")
+        lost = [] if confirmed == len(calls(mended.tasks)) else [f"{confirmed:.0f} of {len(calls(mended.tasks))} own calls were confirmed"]
+        return [*lost, *([f"{found} findings were made of our own calls"] if found else [])]
+
+    @property
+    def _state(self) -> Path:
+        return self._folder / "state.db"
+
     @property
     def _findings(self) -> Path:
         return self._folder / "findings.jsonl"
@@ -136,7 +175,7 @@ class _Play:
             "TRAILMEND_QUEUE_URL": outputs["QueueUrl"],
             "TRAILMEND_TASK_QUEUE_URL": outputs["TaskQueueUrl"],
             "TRAILMEND_FINDING_SINKS": f"file://{self._findings}",
-            "TRAILMEND_STATE": f"sqlite:///{self._folder / 'state.db'}",
+            "TRAILMEND_STATE": f"sqlite:///{self._state}",
             "TRAILMEND_HTTP_ADDRESS": self._worker_address,
             "TRAILMEND_MEMBER_ROLE_NAME": MEMBER_ROLE,
             "TRAILMEND_EXTERNAL_ID": EXTERNAL_ID,
@@ -144,6 +183,9 @@ class _Play:
             "TRAILMEND_REGIONS": ",".join(REGIONS),
             "TRAILMEND_AUTHORIZED_PRINCIPALS": f"arn:aws:iam::{BATCH_ACCOUNT}:role/{DEPLOYER}",
             "TRAILMEND_CHANGE_PATTERN": CHANGE_PATTERN,
+            # A machine that is busy otherwise is to tell the same story.
+            "TRAILMEND_ENRICH_DEADLINE_SECONDS": "30",
+            "TRAILMEND_UPDATE_SECONDS": "5",
             "AWS_ENDPOINT_URL": self._cloud.endpoint,
             "AWS_REGION": HOME_REGION,
             "AWS_DEFAULT_REGION": HOME_REGION,

@@ -28,6 +28,7 @@ from worker.local.story import (
     Instance,
 )
 
+ADMINISTRATORS = "platform-administrators"
 REGIONS = ("us-east-1", "eu-west-1")
 FLEET_INSTANCES = (("us-east-1", "web-1"), ("us-east-1", "web-2"), ("eu-west-1", "web-3"))
 
@@ -53,7 +54,8 @@ def _tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-async def _make_role(iam: Any, name: str, principal: dict[str, str]) -> str:
+async def make_role(iam: Any, name: str, principal: dict[str, str]) -> str:
+    """Make a role that a principal may assume; answers its id."""
     answer = await iam.create_role(RoleName=name, AssumeRolePolicyDocument=_trust(principal))
     return str(answer["Role"]["RoleId"])
 
@@ -71,9 +73,12 @@ async def _settle_web(cloud: Cloud) -> dict[str, Any]:
         await iam.create_login_profile(UserName=USER, Password="Spring2023!", PasswordResetRequired=False)  # noqa: S106  # as bad as in life
         await iam.create_access_key(UserName=USER)
         await iam.attach_user_policy(UserName=USER, PolicyArn=f"arn:aws:iam::aws:policy/{USER_POLICY}")
-        role_id = await _make_role(iam, FLEET, {"Service": "ec2.amazonaws.com"})
+        role_id = await make_role(iam, FLEET, {"Service": "ec2.amazonaws.com"})
         profile_id = await _make_profile(iam, FLEET, FLEET_PATH, FLEET_TAGS)
-        await _make_role(iam, OUT_OF_REACH, {"Service": "ec2.amazonaws.com"})
+        # Somebody has to be left who can let others in again, or nobody may be held.
+        await make_role(iam, ADMINISTRATORS, {"Federated": f"arn:aws:iam::{WEB_ACCOUNT}:saml-provider/sign-on"})
+        await iam.attach_role_policy(RoleName=ADMINISTRATORS, PolicyArn=f"arn:aws:iam::aws:policy/{USER_POLICY}")
+        await make_role(iam, OUT_OF_REACH, {"Service": "ec2.amazonaws.com"})
         await _make_profile(iam, OUT_OF_REACH, "/", {"Environment": "production", "Owner": "team-payments"})
     fleet = [await _start_instance(cloud, region, name) for region, name in FLEET_INSTANCES]
     await _scale_fleet(cloud)
@@ -116,8 +121,8 @@ async def _scale_fleet(cloud: Cloud) -> None:
 
 async def _settle_batch(cloud: Cloud) -> dict[str, Any]:
     async with cloud.client("iam", BATCH_ACCOUNT) as iam:
-        deployer_id = await _make_role(iam, DEPLOYER, {"AWS": f"arn:aws:iam::{BATCH_ACCOUNT}:root"})
-        role_id = await _make_role(iam, BATCH, {"Service": "ec2.amazonaws.com"})
+        deployer_id = await make_role(iam, DEPLOYER, {"AWS": f"arn:aws:iam::{BATCH_ACCOUNT}:root"})
+        role_id = await make_role(iam, BATCH, {"Service": "ec2.amazonaws.com"})
         profile_id = await _make_profile(iam, BATCH, "/", BATCH_TAGS)
     return {"deployer_role_id": deployer_id, "batch_role_id": role_id, "batch_profile_id": profile_id}
 

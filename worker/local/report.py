@@ -17,8 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.local.block import block, plain
+from worker.local.mended import Mended
 from worker.local.outcome import Json, Outcome, explained, get
 from worker.model import Level
+from worker.remediate.history import History
 
 WORTH_A_BLOCK = Level.MEDIUM
 
@@ -35,6 +37,26 @@ def show(console: Console, outcome: Outcome, metrics_url: str) -> None:
         _section(console, f"Worth a record ({len(rest)})", "cyan", [Text(summed)])
     _section(console, f"Tasks on the task queue ({len(outcome.tasks)})", "magenta", [_tasks(outcome.tasks)])
     _section(console, "Figures", "blue", [_figures(outcome, metrics_url)])
+
+
+def show_mended(console: Console, mended: Mended) -> None:
+    """Print what the person on call was shown, what became of each task, and whether the journal is whole."""
+    shown = [Text(line) for line in mended.shown.rstrip().splitlines()]
+    _section(console, "What the person on call was shown before they agreed", "yellow", shown)
+    _section(console, f"What became of the tasks ({len(mended.tasks)})", "magenta", [_histories(mended.tasks)])
+    _section(console, "The journal", "blue", [Text(mended.journal)])
+
+
+def _histories(histories: Sequence[History]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("action", "mode", "outcome", "agreed", "what was done, or would have been"):
+        table.add_column(column, overflow="fold")
+    for one in histories:
+        first, last = one.lines[0].body, one.lines[-1].body
+        steps = "\n".join(plain(step["says"]) for step in first["plan"] or ())
+        agreed = "\n".join(f"{plain(who['arn'])}: {plain(who['why'])}" for who in last.get("approver") or ())
+        table.add_row(*(Text(cell) for cell in (plain(one.task["action"]), plain(first["mode"]), one.outcome, agreed, steps)))
+    return table
 
 
 def _sorted_out(findings: Sequence[Json]) -> tuple[list[Json], list[Json], list[Json]]:

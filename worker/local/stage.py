@@ -107,6 +107,35 @@ async def drained(cloud: Cloud, queue_url: str, worker: Child, worker_url: str, 
     await answers(worker, f"{worker_url}/readyz")
 
 
+async def emptied(cloud: Cloud, queue_url: str, child: Child) -> None:
+    """Wait until a queue is empty, as its consumer leaves it."""
+    empty = 0
+
+    async def through() -> bool:
+        nonlocal empty
+        # SQS counts approximately: once is no proof.
+        empty = empty + 1 if await depth(cloud, queue_url) == 0 else 0
+        return empty >= 2
+
+    await holds(through, child, f"{queue_url} to be empty")
+
+
+async def holds(holding: Callable[[], Awaitable[bool]], child: Child, what: str) -> None:
+    """Wait for what a child is to bring about."""
+    if not await _until(DRAIN_SECONDS, holding, child):
+        raise StageError(f"waited {DRAIN_SECONDS:.0f} s for {what}:\n{child.tail()}")
+
+
+async def ended(child: Child) -> None:
+    """Wait until a child has ended by itself."""
+
+    async def gone() -> bool:
+        return child.ended
+
+    if not await _until(START_SECONDS, gone):
+        raise StageError(f"{child.name} did not end within {START_SECONDS:.0f} s:\n{child.tail()}")
+
+
 async def depth(cloud: Cloud, queue_url: str) -> int:
     """Messages in a queue: waiting, in flight and delayed."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
