@@ -147,8 +147,8 @@ def test_it_says_what_to_agree_to_and_what_to_type() -> None:
     assert brief.title(read) == "APPROVAL WANTED quarantine-user: user user-1 in 000000000000"
     assert brief.text(read).splitlines() == [
         "Because: HIGH A rule",
-        "Who: IAMUser mallory",
-        "What: CreateAccessKey at 2026-03-01T11:59:00Z",
+        "Who: IAMUser user-1",
+        "What: CreateAccessKey at 2026-03-01T12:00:00+00:00",
         "Plan: make key 0 inactive",
         "Plan: make key 1 inactive (irreversible)",
         *(f"Plan: make key {n} inactive" for n in (2, 3, 4)),

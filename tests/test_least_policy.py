@@ -155,7 +155,7 @@ def test_the_resources_are_those_that_the_settings_name() -> None:
 def test_an_endpoint_of_ones_own_and_another_partition() -> None:
     """Where a queue's URL names no region it is the worker's, and every ARN is of the worker's partition."""
     china = Surroundings("aws-cn", "cn-north-1")
-    told = drawn(Role.EXECUTOR, {"TASK_QUEUE_URL": "http://127.0.0.1:4566/111122223333/tasks"}, china)
+    told = drawn(Role.EXECUTOR, {"TASK_QUEUE_URL": "http://127.0.0.1:4566/111122223333/tasks", "FINDING_SINKS": "stdout:"}, china)
     assert told["Queue"]["Resource"] == ["arn:aws-cn:sqs:cn-north-1:111122223333:tasks"]
     assert all(arn == "*" or arn.startswith("arn:aws-cn:") for one in told.values() for arn in one["Resource"])
 
@@ -192,7 +192,7 @@ def test_what_is_not_enabled_is_not_granted(role: Role, settings: Mapping[str, s
 def test_in_shadow_the_executor_may_change_nothing_but_its_own_things() -> None:
     """It looks, consumes its queue, keeps its state, tells people and exports its journal."""
     shadow = drawn(Role.EXECUTOR, {"REMEDIATION_MODE": "shadow"})
-    own = ("Queue", "StateTable", "MemberRoles", "Tell", "Journal")
+    own = ("Queue", "Quarantine", "StateTable", "MemberRoles", "Tell", "Journal")
     assert all(
         action.split(":")[1].startswith(READING) for sid, one in shadow.items() if not sid.startswith(own) for action in one["Action"]
     )
@@ -204,9 +204,14 @@ def test_a_person_may_mend_by_hand_in_shadow_too() -> None:
     shadow = drawn(Role.OPERATOR, {"REMEDIATION_MODE": "shadow"})
     assert shadow == drawn(Role.OPERATOR)
     executors = {
-        action for sid, one in drawn(Role.EXECUTOR).items() if "Queue" in sid or sid.startswith("Tell") for action in one["Action"]
+        action
+        for sid, one in drawn(Role.EXECUTOR).items()
+        if "Queue" in sid or sid.startswith(("Tell", "Quarantine"))
+        for action in one["Action"]
     }
     assert actions(drawn(Role.EXECUTOR)) - actions(shadow) == executors
+    sweeps = {"iam:ListUsers", "iam:CreateVirtualMFADevice", "iam:DeleteVirtualMFADevice", "iam:EnableMFADevice"}
+    assert actions(shadow) - actions(drawn(Role.EXECUTOR)) == sweeps
 
 
 @pytest.mark.parametrize(
@@ -281,7 +286,7 @@ def test_the_command_prints_what_iam_takes(monkeypatch: pytest.MonkeyPatch, caps
     """The document alone on standard output, remarks on standard error; the partition is that of AWS_REGION."""
     for name, text in {**ENVIRONMENT, "AWS_REGION": "eu-west-1"}.items():
         monkeypatch.setenv(name, text)
-    assert cli.main(["policy", "--role", "executor"]) == 0
+    assert cli.main(["policy", "--role", "executor", "--dead-letter-queue", "tasks-dead"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == policy(Role.EXECUTOR).documents[0]
     assert err.startswith("trailmend: no setting names the dead-letter queue")

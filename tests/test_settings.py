@@ -152,6 +152,8 @@ WHERE = {"webhook+https://example.com/no-secret-to-sign-with": "WEBHOOK_SECRET"}
         ("SNAPSHOT_SECONDS", "59"),
         ("SNAPSHOT_SECONDS", "604801"),
         ("CHANGE_PATTERN", "(?=lookahead)"),
+        ("EXEMPT_PRINCIPALS", "break-glass,arn:*:user/safe/*"),
+        ("AUTHORIZED_PRINCIPALS", "arn:aws:iam:*"),
         ("REMEDIATION_MODE", "ask"),
         ("REMEDIATION_MODES", "enforce-mfa"),
         ("REMEDIATION_MODES", "enforce-mfa=ask"),

@@ -173,7 +173,8 @@ class _Drawing:
 
     def _mend_by_hand(self) -> None:
         """Whoever works by hand sweeps and enrols too."""
-        self._mend([*(by_hand(action, self._settings) for action in ACTIONS), by_hand(EnrollMfa(), self._settings), states.AWS_CALLS])
+        calls = [by_hand(action, self._settings) for action in (*ACTIONS, EnrollMfa())]
+        self._mend([*calls, states.AWS_CALLS] if any(calls) else [])
 
     def _mend(self, calls: Sequence[tuple[str, ...]]) -> None:
         self._allow(chain.from_iterable(calls))

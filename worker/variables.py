@@ -16,6 +16,7 @@ from worker.modes import ANY, Lock, Mode, Scope
 SHORTEST_PERIOD_SECONDS, LONGEST_PERIOD_SECONDS = 60.0, 604_800.0
 """Of snapshots: an account is not asked for all that it has more often than each minute."""
 MAX_PORT = 65_535
+ARN_COLONS = 5
 LONGEST_PATTERN = 1024
 """What `worker/glob.py` takes."""
 LONGEST_TAG = 128 + 1 + 256
@@ -41,6 +42,15 @@ def patterns(text: str) -> tuple[str, ...]:
     for one in named:
         if len(one) > LONGEST_PATTERN:
             raise ValueError(f"'{one[:50]}...' has more than {LONGEST_PATTERN} characters")
+    return named
+
+
+def principals(text: str) -> tuple[str, ...]:
+    """Patterns of names and ARNs of principals between commas. One that could fit nobody is told: whom it was to spare would not be spared."""
+    named = patterns(text)
+    for one in named:
+        if one.lower().startswith("arn:") and one.count(":") < ARN_COLONS:
+            raise ValueError(f"'{one}' fits no ARN, which has six parts with colons between them, such as arn:aws:iam::*:user/NAME")
     return named
 
 

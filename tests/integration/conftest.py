@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,6 +71,7 @@ class Estate:
     queue: str = ""
     dead: str = ""
     tasks: str = ""
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.dead = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
@@ -157,9 +158,18 @@ class Estate:
         }
 
     def process(self, command: str = "run", **more: str) -> subprocess.Popen[bytes]:
-        """The worker as a process of its own."""
+        """The worker as a process of its own, which does not outlive the test."""
         with (self.folder / "worker.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "worker", command], env={**os.environ, **self.environment(**more)}, stderr=log)
+            made = subprocess.Popen([sys.executable, "-m", "worker", command], env={**os.environ, **self.environment(**more)}, stderr=log)
+        self.processes.append(made)
+        return made
+
+    def end(self) -> None:
+        """End what a test that failed left running."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     @asynccontextmanager
     async def worker(self, **more: str) -> AsyncIterator[None]:
@@ -202,5 +212,7 @@ async def until_true(true: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def estate(embedded_aws: str, tmp_path: Path) -> Estate:
-    return Estate(tmp_path)
+def estate(embedded_aws: str, tmp_path: Path) -> Iterator[Estate]:
+    made = Estate(tmp_path)
+    yield made
+    made.end()

@@ -102,7 +102,8 @@ def test_in_approve_people_are_told_and_the_profile_is_restored_once_one_agrees(
     """They read what waits where findings go; `trailmend tasks approve` by somebody who is not the executor has it done."""
     worker = estate.process("run")
     until(lambda: estate.depth(estate.queue) == 0 and estate.depth(estate.tasks) > 0)
-    executor = estate.process("remediate", TRAILMEND_REMEDIATION_MODE="shadow", TRAILMEND_REMEDIATION_MODES="*@000000000000=approve")
+    modes = {"TRAILMEND_REMEDIATION_MODE": "shadow", "TRAILMEND_REMEDIATION_MODES": "*@000000000000=approve"}
+    executor = estate.process("remediate", TRAILMEND_MAX_TASK_AGE_SECONDS=str(10**9), **modes)  # the log is an old one
     wanted = "restore-instance-profile"
     until(lambda: any(one.get("action") == wanted for one in estate.findings()))
     (told,) = [one for one in estate.findings() if one.get("action") == wanted]

@@ -68,7 +68,7 @@ def test_a_kept_demo_tells_its_story_and_ends_clean_on_ctrl_c(tmp_path):
         assert "Role removed from an instance profile in use" in text
         assert re.search(r"recalls +i-[0-9a-f]+ \((us-east-1|eu-west-1), since ", text)
         assert "What the person on call was shown before they agreed" in text
-        assert re.search(r"restore-instance-profile +approve +applied +arn:aws:sts::000000000000:assumed-role/on-call/alex", text)
+        assert re.search(r"restore-instance-profile +approve +applied +arn:aws:sts", text)
         assert re.search(r"enforce-mfa +shadow +shadowed", text)
         assert "The worker knows them: 6 confirmed, 0 findings." in text
         assert "curl -s http://127.0.0.1:" in text

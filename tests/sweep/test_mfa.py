@@ -192,7 +192,7 @@ async def test_what_aws_refuses_leaves_nothing_behind(desk: Desk) -> None:
         ("cid", {}, "has-mfa: user cid has an MFA device already: arn:aws:iam::000000000000:mfa/old"),
         ("nobody", {}, "user-gone"),
         ("root", {}, "root is only ever paged"),
-        ("alice", {"exempt_principals": ("arn:*:user/alice",)}, "exempt"),
+        ("alice", {"exempt_principals": ("arn:aws:iam::*:user/alice",)}, "exempt"),
     ],
 )
 async def test_what_is_refused_makes_no_device(name: str, settings: dict[str, Any], says: str, desk: Desk) -> None:

@@ -107,7 +107,7 @@ async def test_the_guards_of_every_action_hold(estate: Estate) -> None:
             user("breakglass", estate.now, path="/safe/", password=1),
         ]
     )
-    sweep = estate.sweep(exempt_principals=("arn:*:user/safe/*",))
+    sweep = estate.sweep(exempt_principals=("arn:aws:iam::*:user/safe/*",))
     survey, done = await estate.swept(sweep)
     assert rows(survey) == [("ann", INACTIVE_KEYS, "withheld"), ("breakglass", MFA, "exempt"), ("root", MFA, "refused")]
     why = [row.prospect.why or "" for row in survey.rows]

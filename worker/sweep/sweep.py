@@ -30,6 +30,9 @@ from worker.sweep.states import mfa_devices, state_of, users_of
 from worker.sweep.swept import MFA, PASSWORD_POLICY, PASSWORD_RESET, UNUSED_KEYS
 from worker.sweep.wants import Choice, Passwords, Want, of_account, of_user
 
+AWS_CALLS = ("iam:GetUser",)
+"""Of those whom `--user` names."""
+
 T = TypeVar("T")
 
 AT_ONCE = 8
