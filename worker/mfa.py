@@ -86,10 +86,11 @@ class Enrolling:
     async def _enabled(self, enrolment: Enrolment, device: Device) -> bool:
         for left in reversed(range(MOST_TRIES)):
             first = ask("First code: ", self.stdin, self.people)
-            second = ask("The code after it: ", self.stdin, self.people) if first else ""
+            well_formed = _CODE.fullmatch(first) is not None
+            second = ask("The code after it: ", self.stdin, self.people) if well_formed else first
             if not first or not second:
                 return False
-            if not (_CODE.fullmatch(first) and _CODE.fullmatch(second)):
+            if not (well_formed and _CODE.fullmatch(second)):
                 wrong = "a code has six digits"
             elif first == second:
                 wrong = "those are the same code: wait until the authenticator shows the next one"
