@@ -81,7 +81,8 @@ class Errand:
         if found.plan is None or found.verdict != "planned":
             await attempt.journal("shadowed" if found.verdict == "withheld" else found.verdict, found.why)
             return Ending(found.verdict, found.why)
-        new = [step.says for step in found.plan.steps if not any(_same(step, one) for one in agreed)]
+        shown = [step.as_dict() for step in agreed]
+        new = [step.says for step in found.plan.steps if not step.is_among(shown)]
         if new:
             ending = Ending("refused", f"changed-since-shown: live state asks for what was not agreed to: {'; '.join(new)}")
             await attempt.journal(ending.outcome, ending.reason)
@@ -125,8 +126,3 @@ async def live_guards_say(attempt: Attempt, plan: Plan, limits: Limits, sentry: 
 def _held(against: Judgement, plan: Plan | None = None) -> Prospect:
     verdict = {Stance.REFUSE: "refused", Stance.EXEMPT: "exempt"}.get(against.stance, "withheld")
     return Prospect(verdict, f"{against.reason}: {against.says}", plan)
-
-
-def _same(one: Step, other: Step) -> bool:
-    """Whether two steps are one call. Their words may differ: a key was used a day later, say."""
-    return (one.service, one.api, one.region, one.parameters) == (other.service, other.api, other.region, other.parameters)
