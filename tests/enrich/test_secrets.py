@@ -89,7 +89,7 @@ async def test_no_secret_is_told_logged_or_kept(embedded_aws: str, store: Any, l
             known |= {fact.name for fact in found.facts.values() if fact.status is not FactStatus.UNKNOWN}
         told += repr(investigator._lookups._answers._good)
     told += log.getvalue() + caplog.text
-    assert {kind.name for kind in KINDS} - known <= {"profile", "instances", "replaced"}
+    assert {kind.name for kind in KINDS} - known <= {"profile", "instances", "replaced", "marks"}
     assert {len(secret) > 8 for secret in secrets} == {True}
     assert [secret for secret in secrets if secret in told] == []
 

@@ -21,7 +21,8 @@ GAUGES = {
     # What every process tells alike, and what is as good as the best of them or as bad as the worst.
     **dict.fromkeys(("trailmend_queue_messages", "trailmend_rules", "trailmend_correlations", "trailmend_rules_unindexed"), "max"),
     **dict.fromkeys(("trailmend_accounts_closed", "trailmend_outbox_deliveries", "trailmend_outbox_oldest_age_seconds"), "max"),
-    "trailmend_journal_unexported_lines": "max",
+    **dict.fromkeys(("trailmend_journal_unexported_lines", "trailmend_remediation_stopped"), "max"),
+    **dict.fromkeys(("trailmend_approvals_waiting", "trailmend_approvals_expiring"), "max"),
     **dict.fromkeys(("trailmend_last_receive_timestamp_seconds", "trailmend_last_progress_timestamp_seconds"), "max"),
     **dict.fromkeys(("trailmend_rules_refused", "process_max_fds", "python_info"), "max"),
     # What is as old as the oldest of them.
