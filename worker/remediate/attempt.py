@@ -30,7 +30,7 @@ from worker.state.store import Claim, Store
 AWS_CALLS = ("sts:GetCallerIdentity",)
 
 LEASE = timedelta(minutes=5)
-"""Renewed before every call, and longer than a call with all its retries (4 times 35 s), so no two workers are ever both at work."""
+"""Renewed before every call, and longer than a call with all its tries (5 times 35 s, and pauses), so no two workers are ever both at work."""
 LINGER = timedelta(seconds=30)
 """How long after a change a claim that lingers still holds: what the next one to win it looks at must show the change."""
 SETTLING_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -118,6 +118,7 @@ class Attempt:
     approver: str | tuple[Mapping[str, str], ...] | None = None
     plan: Plan | None = None
     request_ids: list[str | None] = field(default_factory=list)
+    refused: str | None = None
 
     @property
     def mode(self) -> Mode:
@@ -125,12 +126,13 @@ class Attempt:
         return self.means.modes.of(self.task.action.name, self.task.target.account)
 
     async def claim(self, *keys: str) -> Claim:
-        """Claim all of the keys, in their order, or none."""
+        """Claim all of the keys, in their order, or none; `refused` is then the one that was not to be had."""
         for number, key in enumerate(keys):
             answer = await self.means.store.claim(key, self.claimant, self.means.clock(), LEASE)
             if answer is not Claim.WON:
                 for won in reversed(keys[:number]):
                     await self.means.store.release(won, self.claimant)
+                self.refused = key
                 return answer
         self.held = keys
         return Claim.WON
@@ -236,6 +238,18 @@ class Attempt:
         for key in self.held:
             if await self.means.store.claim(key, self.claimant, self.means.clock(), LEASE) is not Claim.WON:
                 raise StoppedError("another worker has taken the task over, because our lease ended")
+
+    async def begin(self) -> None:
+        """Journal the start: from now on the task counts as begun, whatever becomes of it."""
+        await self.journal("started", None)
+        await self.settle(self.task.begun)
+
+    async def left(self) -> Mapping[str, Any] | None:
+        """The state that an attempt left that did not come to its end; None where it cannot be seen."""
+        try:
+            return (await self.look()).state
+        except FAILURES:
+            return None
 
     async def settle(self, key: str) -> None:
         """Mark what `key` stands for as done for good."""

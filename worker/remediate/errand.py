@@ -87,7 +87,7 @@ class Errand:
             ending = Ending("refused", f"changed-since-shown: live state asks for what was not agreed to: {'; '.join(new)}")
             await attempt.journal(ending.outcome, ending.reason)
             return ending
-        await attempt.journal("started", None)
+        await attempt.begin()
         await attempt.journal("applied", None, after=await attempt.carry_out(found.plan))
         return Ending("applied")
 

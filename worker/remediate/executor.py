@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +31,7 @@ from worker.modes import Mode
 from worker.observe.metrics import Metrics
 from worker.remediate import approvals, guards, support
 from worker.remediate.actions import ACTIONS
-from worker.remediate.attempt import FAILURES, Attempt, BusyError, HaltedError, Means, reason
+from worker.remediate.attempt import FAILURES, LEASE, Attempt, BusyError, HaltedError, Means, reason
 from worker.remediate.breaker import Breaker
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
 from worker.remediate.quarantine import Quarantine
@@ -41,13 +42,15 @@ from worker.settings import Settings
 from worker.state.store import Claim, Store, StoreError
 
 BUSY_SECONDS = 60.0
+DIED_SECONDS = LEASE.total_seconds() + 30
+"""After so long the claims of a process that died are free."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
     """One task in hand. Telling does not use up the right to act, so what was told is settled under a key of its own.
 
-    `agreed` is what people have said yes to, if they were asked.
+    `agreed` is what people have said yes to, if they were asked; `begun` says that some of its calls may have been made before.
     """
 
     attempt: Attempt
@@ -55,6 +58,7 @@ class _Work:
     done: str
     told: str
     agreed: Approval | None = None
+    begun: bool = False
 
 
 class Executor:
@@ -97,7 +101,7 @@ class Executor:
             return await self._refused(message, refused)
         if self._means.modes.of(task.action.name, task.target.account) is Mode.OFF:
             return self._ended(task, "off")
-        return await self._within_store(task, lambda: self._claimed(task, None))
+        return await self._within_store(task, lambda: self._claimed(task, None, message.receives))
 
     async def carry_out(self, approval: Approval) -> Verdict:
         """Work what people have agreed to. Reasons where it was not brought to an end are those of `handle`, and off."""
@@ -160,21 +164,25 @@ class Executor:
         self._metrics.task_quarantined(why, message_id=message.id)
         return Verdict(delete=True) if why is None else Verdict(delete=False, reason="task-refused")
 
-    async def _claimed(self, task: TaskMessage, agreed: Approval | None) -> Verdict:
+    async def _claimed(self, task: TaskMessage, agreed: Approval | None, receives: int = 1) -> Verdict:
         try:
             own = await self._identity(task.target.account)
         except FAILURES as error:
             self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
             return Verdict(delete=False, reason="failed")
-        # What people have agreed to does not age as a task on a queue does: the approval has a time limit of its own.
-        now = self._means.clock()
+        known = await self._means.store.settled([task.claim, task.begun])
+        # What people have agreed to does not age as a task on a queue does, for the approval has a time limit of its own; and what was begun is
+        # to be brought to its end, however late.
+        now, begun = self._means.clock(), task.begun in known
         mode, made, happened = self._means.modes.of(task.action.name, task.target.account), task.created_at, task.happened_at
         if agreed is not None:
-            mode, made, happened = Mode.AUTO, now, None
+            mode = Mode.AUTO
+        if agreed is not None or begun:
+            made, happened = now, None
         judgement = guards.judge(task.target, task.params, task.finding, made, now, own, self._limits.under(mode), happened)
         attempt = self._attempt(task, own, agreed)
-        work = _Work(attempt, judgement, task.claim, f"{task.claim}:told", agreed)
-        if await self._means.store.settled([work.done]):
+        work = _Work(attempt, judgement, task.claim, f"{task.claim}:told", agreed, begun)
+        if task.claim in known:
             return self._ended(task, "duplicate")
         # Two findings may ask for two things of one target; each must see what the other did.
         keys = {Stance.ACT: (work.done, task.lock), Stance.ASK: (work.done,)}.get(judgement.stance, (work.told,))
@@ -183,14 +191,14 @@ class Executor:
         if claim is Claim.SETTLED:
             return self._ended(task, "duplicate")
         if claim is Claim.BUSY:
-            return Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
+            return _busy(task, receives, died=attempt.refused == work.done)
         try:
             verdict = await self._waits_otherwise(task, agreed) or await self._worked(work)
         except BusyError:
-            verdict = Verdict(delete=False, reason="busy", retry_after_seconds=BUSY_SECONDS)
+            verdict = _busy(task, receives, died=False)
         except FAILURES as error:
             outcome = "stopped" if isinstance(error, HaltedError) else "failed"
-            await attempt.journal(outcome, reason(error))
+            await attempt.journal(outcome, reason(error), after=await attempt.left())
             self._metrics.remediated(task.action.name, outcome, task_id=task.id, detail=reason(error))
             verdict = Verdict(delete=False, reason=outcome)
         await attempt.release()
@@ -224,7 +232,7 @@ class Executor:
         verdict = await self._put_to_people(work, plan)
         if verdict is not None:
             return verdict
-        await attempt.journal("started", None)
+        await attempt.begin()
         after = await attempt.carry_out(plan)
         return await self._settled(work, "applied", None, after=after)
 
@@ -298,6 +306,9 @@ class Executor:
     async def _settled(
         self, work: _Work, outcome: str, reason: str | None, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
     ) -> Verdict:
+        if work.begun and after is None:
+            # With the state that it left, what was done of it can be undone.
+            after = (await work.attempt.look()).state
         await work.attempt.journal(outcome, reason, before, after)
         await work.attempt.settle(work.told if outcome == "shadowed" else work.attempt.held[0])
         return self._ended(work.attempt.task, outcome, reason)
@@ -310,3 +321,13 @@ class Executor:
         if account not in self._identities:
             self._identities[account] = await self._means.identity(account)
         return self._identities[account]
+
+
+def _busy(task: TaskMessage, receives: int, *, died: bool) -> Verdict:
+    """To be received again when its claims may be free; `died` is for a task that somebody is at work on, or died at.
+
+    A queue allows few receives. Of many that want one thing in turn each waits longer every time, and not all equally long.
+    """
+    spread = 1 + zlib.crc32(f"{task.id} {receives}".encode()) / 2**32
+    seconds = DIED_SECONDS if died else BUSY_SECONDS * 2 ** min(receives - 1, 6) * spread
+    return Verdict(delete=False, reason="busy", retry_after_seconds=seconds)

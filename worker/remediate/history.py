@@ -60,9 +60,11 @@ class History:
                 return "an MFA device is not taken from its user here: DeactivateMFADevice and DeleteVirtualMFADevice do it"
             if line.outcome == "abandoned":
                 return "it was abandoned, and its user left without the device"
-            if line.outcome == "started" and before is None:
-                before = line.body["before"]
-            if line.outcome in ("applied", "already-done", "rejected", "expired"):
+            if line.outcome == "started":
+                before = line.body["before"] if before is None else before
+                after = None
+            elif line.body.get("after") is not None:
+                # However it ended: what it left is known.
                 after = line.body["after"]
         if before is None:
             return f"it changed nothing: {self.outcome}"

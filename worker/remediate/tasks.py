@@ -78,8 +78,15 @@ class TaskMessage:
 
     @property
     def lock(self) -> str:
-        """The key of the right to change its target."""
-        return f"target:{self.target.account}:{self.target.type}:{self.target.name}"
+        """The key of the right to change its target: of a key its user, for two of them may be the last ways in of one."""
+        owner = self.params.get("user") if self.target.type == "access-key" else None
+        type_, name = (self.target.type, self.target.name) if owner is None else ("user", owner)
+        return f"target:{self.target.account}:{type_}:{name}"
+
+    @property
+    def begun(self) -> str:
+        """The key of its having been begun: a line `started` is in the journal."""
+        return f"begun:{self.id}"
 
     def as_dict(self) -> dict[str, Any]:
         """The task as the journal keeps it."""
