@@ -181,12 +181,30 @@ def test_an_endpoint_of_ones_own_and_another_partition() -> None:
         (Role.EXECUTOR, {"REMEDIATION_MODE": "off"}, {"iam:GetUser", "iam:PutUserPolicy", "ec2:DescribeInstances"}),
         (Role.OPERATOR, {"REMEDIATION_MODE": "off"}, {"iam:GetUser", "iam:PutUserPolicy", "ec2:DescribeInstances"}),
         (Role.OPERATOR, {"ALLOW_IRREVERSIBLE": ""}, {"iam:DeleteAccessKey"}),
+        (Role.EXECUTOR, {"REMEDIATION_MODES": "enforce-mfa=off,quarantine-user=off"}, {"iam:PutUserPolicy"}),
+        (Role.EXECUTOR, {"REMEDIATION_MODES": "*=shadow"}, {"iam:PassRole", "iam:PutUserPolicy", "iam:DeleteAccessKey"}),
+        (Role.EXECUTOR, {"ALLOW_IRREVERSIBLE": "", "REMEDIATION_MODES": "enforce-mfa=approve"}, {"iam:DeleteAccessKey"}),
     ],
 )
 def test_what_is_not_enabled_is_not_granted(role: Role, settings: Mapping[str, str], gone: set[str]) -> None:
     """Each action is there with everything enabled, and goes with the setting that it is for."""
     assert gone <= actions(drawn(role))
     assert not gone & actions(drawn(role, settings))
+
+
+@pytest.mark.parametrize(
+    "modes", ["delete-inactive-access-keys=approve", "delete-inactive-access-keys@111122223333=approve", "*@111122223333=approve"]
+)
+def test_what_people_may_agree_to_anywhere_is_granted(modes: str) -> None:
+    """Beside accounts and actions in mode auto, in which the irreversible is withheld."""
+    assert "iam:DeleteAccessKey" in actions(drawn(Role.EXECUTOR, {"ALLOW_IRREVERSIBLE": "", "REMEDIATION_MODES": modes}))
+
+
+def test_a_mode_in_one_account_is_enough() -> None:
+    """Off by default, and auto in an account that is named."""
+    settings = {"REMEDIATION_MODE": "off", "REMEDIATION_MODES": "enforce-mfa@111122223333=auto"}
+    assert "iam:PutUserPolicy" in actions(drawn(Role.EXECUTOR, settings)) & actions(drawn(Role.OPERATOR, settings))
+    assert "iam:PassRole" not in actions(drawn(Role.EXECUTOR, settings)) | actions(drawn(Role.OPERATOR, settings))
 
 
 def test_in_shadow_the_executor_may_change_nothing_but_its_own_things() -> None:

@@ -52,6 +52,13 @@ def test_the_order_of_entries_does_not_matter(default: Mode, overrides: list[tup
             assert mode in ({one[1] for one in covering} or {default})
 
 
+@given(st.sampled_from(Mode), entries)
+def test_the_modes_of_an_action_anywhere_are_those_of_all_accounts(default: Mode, overrides: list[tuple[Scope, Mode]]) -> None:
+    """Those that entries name, and one that none does."""
+    modes = Modes(default, tuple(overrides))
+    assert modes.anywhere("a") == {modes.of("a", account) for account in "abc"}
+
+
 def test_actions_that_nobody_knows_are_named() -> None:
     """Each once; `*` is no stranger."""
     assert strangers([Scope("*"), Scope("a"), Scope("c"), Scope("c", PROD)], ["a", "b"]) == ["c"]

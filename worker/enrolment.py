@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
-from worker.aws import explain
+from worker.aws import AccountClosedError, explain
 from worker.model import Target, stable_id
+from worker.modes import Mode
 from worker.remediate.actions.enforce_mfa import POLICY_NAME
 from worker.remediate.attempt import FAILURES, SETTLING_WAITS, Attempt, Means, StoppedError, reason
 from worker.remediate.errand import guards_say, live_guards_say
@@ -24,9 +26,9 @@ from worker.remediate.guards import Identity, Limits
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import owner_arn
 from worker.remediate.sentry import Sentry
-from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted
+from worker.remediate.steps import ActionCalls, Answered, Clients, Done, Plan, Refusal, Step, Wanted
 from worker.remediate.tasks import TaskMessage
-from worker.state.store import Claim
+from worker.state.store import Claim, StoreError
 
 ISSUER = "Amazon Web Services"
 
@@ -107,13 +109,15 @@ def enrolment_of(user: str, account: str, device: str, run: str, approver: str, 
 
 
 class Enrolment:
-    """One enrolment, in the order of its methods. Each raises one of `FAILURES`, and `StoreError`."""
+    """One enrolment, in the order of its methods. Each but `abandon` raises one of `FAILURES`, and `StoreError`."""
 
     def __init__(self, means: Means, limits: Limits, task: TaskMessage, own: Identity, approver: str) -> None:
         self._means = means
         self._limits = limits
         self._sentry = Sentry(limits)
         self._task = task
+        self.serial: str | None = None
+        """Of the device that there may be by now, on account of this enrolment."""
         self._attempt = Attempt(
             means, task, lambda clients: task.action.plan(task, clients), own, f"{means.owner}:{task.id}", approver=approver
         )
@@ -134,24 +138,43 @@ class Enrolment:
         return Refusal(against.reason, against.says)
 
     async def begin(self) -> Device | Refusal:
-        """Make the device."""
-        if await self._attempt.claim(self._task.claim, self._task.lock) is not Claim.WON:
+        """Make the device. What it raises, `CancelledError` among it, may leave one: where `serial` is not None afterwards, `abandon` is called for."""
+        task, attempt = self._task, self._attempt
+        if attempt.mode is Mode.OFF:
+            return Refusal("off", f"the mode of {task.action.name} in {task.target.account} is off")
+        if await attempt.claim(task.claim, task.lock) is not Claim.WON:
             return Refusal("busy", "somebody is at work on this user, or died at it: try again in 5 minutes")
         try:
             plan = await self.prospect()
             if isinstance(plan, Refusal):
-                await self._attempt.release()
+                await attempt.release()
                 return plan
-            await self._attempt.journal("started", None)
-            made = (await self._attempt.call(plan.steps[0]))["VirtualMFADevice"]
+            await attempt.journal("started", None)
         except FAILURES as error:
+            await self._ended("failed", reason(error))
+            raise StoppedError(reason(error)) from error
+        making, enabling = plan.steps
+        self.serial = str(enabling.parameters["SerialNumber"])
+        made = await self._made(making, self.serial)
+        return Device(made["SerialNumber"], task.target.name, task.target.account, made["Base32StringSeed"].decode("ascii"))
+
+    async def _made(self, making: Step, serial: str) -> Mapping[str, Any]:
+        try:
+            return (await self._attempt.call(making))["VirtualMFADevice"]  # type: ignore[no-any-return]
+        except ResponseParserError:
+            # Its text is the whole answer, with the seed in it.
+            raise StoppedError("AWS's answer, with the device in it, could not be read") from None
+        except (ClientError, StoppedError, AccountClosedError) as error:
+            # Refused, or never asked. An earlier try that had no answer may have made it all the same.
+            self.serial = None
             said = reason(error)
-            if explain(error).code == "EntityAlreadyExists":
-                said += " (an enrolment that died may have left it: delete it, or give --device another name)"
+            if isinstance(error, ClientError) and (explain(error).code == "EntityAlreadyExists" or Answered.of(error.response).retried):
+                said += (
+                    f" (there may be an unassigned device of this name, left by an earlier enrolment or by this one, whose first try had no answer: "
+                    f"delete it with `{_deleting(serial)}`, or give --device another name)"
+                )
             await self._ended("failed", said)
             raise StoppedError(said) from error
-        target = self._task.target
-        return Device(made["SerialNumber"], target.name, target.account, made["Base32StringSeed"].decode("ascii"))
 
     async def enable(self, device: Device, first: str, second: str) -> Mapping[str, Any]:
         """Enable it and read back; the state after. Raises `WrongCodesError` too."""
@@ -163,7 +186,7 @@ class Enrolment:
                 raise WrongCodesError from error
             raise
         for wait in (*SETTLING_WAITS, None):
-            state = await self._enabled(device)
+            state = await self._enabled(device.serial)
             if state is not None:
                 await self._ended("enrolled", None, state)
                 return state
@@ -171,28 +194,34 @@ class Enrolment:
                 await self._means.sleep(wait)
         raise StoppedError(f"reading back does not show {device.serial} with user {device.user}")
 
-    async def abandon(self, device: Device, why: str) -> str | None:
-        """Delete the device again. None, or in words what is left of it."""
-        left = None
+    async def abandon(self, why: str) -> str | None:
+        """Delete the device again that `begin` made, or may have made. None, or in words what is left. Raises none of `FAILURES`, nor `StoreError`."""
+        serial, user = str(self.serial), self._task.target.name
+        left, state = None, None
         try:
             # The answer to a call that enabled it may have been lost.
-            state = await self._enabled(device)
-            if state is not None:
+            state = await self._enabled(serial)
+            if state is None:
+                await self._attempt.call(
+                    Step("iam", "DeleteVirtualMFADevice", {"SerialNumber": serial}, f"delete the virtual MFA device {serial}")
+                )
+            else:
+                left = f"the device {serial} is enabled: user {user} has it now"
+        except (*FAILURES, StoreError) as error:
+            said = str(error) if isinstance(error, StoreError) else reason(error)
+            left = f"the unassigned device {serial} may be left, for it could not be deleted ({said}): delete it with `{_deleting(serial)}`"
+        try:
+            if state is None:
+                await self._ended("abandoned", why if left is None else f"{why}; {left}")
+            else:
                 await self._ended("enrolled", why, state)
-                return f"the device {device.serial} is enabled: user {device.user} has it now"
-            parameters = {"SerialNumber": device.serial}
-            await self._attempt.call(Step("iam", "DeleteVirtualMFADevice", parameters, f"delete the virtual MFA device {device.serial}"))
-        except FAILURES as error:
-            left = (
-                f"the unassigned device {device.serial} is left, for it could not be deleted ({reason(error)}): "
-                f"delete it with `aws iam delete-virtual-mfa-device --serial-number {device.serial}`"
-            )
-        await self._ended("abandoned", why if left is None else f"{why}; {left}")
+        except StoreError as error:
+            left = f"{left or f'the device {serial} was deleted again'}; the journal could not be told of it: {error}"
         return left
 
-    async def _enabled(self, device: Device) -> Mapping[str, Any] | None:
+    async def _enabled(self, serial: str) -> Mapping[str, Any] | None:
         plan = await self._attempt.look()
-        return plan.state if isinstance(plan, Plan) and device.serial in plan.state["mfa_devices"] else None
+        return plan.state if isinstance(plan, Plan) and serial in plan.state["mfa_devices"] else None
 
     async def _ended(self, outcome: str, why: str | None, after: Mapping[str, Any] | None = None) -> None:
         await self._attempt.journal(outcome, why, after=after)
@@ -202,3 +231,7 @@ class Enrolment:
 def _enabling(user: str, serial: str, codes: Mapping[str, str]) -> Step:
     parameters = {"UserName": user, "SerialNumber": serial, **codes}
     return Step("iam", "EnableMFADevice", parameters, f"enable it for user {user} with two of its codes")
+
+
+def _deleting(serial: str) -> str:
+    return f"aws iam delete-virtual-mfa-device --serial-number {serial}"

@@ -26,7 +26,7 @@ from worker.enrich.instances import REGIONS_CALLS
 from worker.enrich.investigator import KINDS
 from worker.enrolment import EnrollMfa
 from worker.ingest import objects, queue
-from worker.modes import ANY, Mode
+from worker.modes import Mode
 from worker.remediate import archive, attempt, halt, quarantine, sentry
 from worker.remediate.actions import ACTIONS
 from worker.remediate.steps import Action
@@ -286,28 +286,23 @@ class _Drawing:
 def by_itself(action: Action, settings: Settings) -> tuple[str, ...]:
     """What the executor calls for tasks of an action: nothing in mode off, no more than to look in mode shadow.
 
-    What the mode is in most accounts says little: the boldest that it has in any is what counts. What people approve may be what no call could undo.
+    It is what any mode asks for that the action has in an account. What people approve may be what no call could undo; in mode auto that is withheld
+    unless the settings allow it, before the breaker would ask people.
     """
-    boldest = _boldest(action, settings)
-    if boldest is Mode.APPROVE:
-        return (*action.calls.reads, *action.calls.changes, *action.calls.destroys)
-    if boldest is Mode.AUTO:
-        # Where the breaker trips, people are asked here too.
-        return (*action.calls.reads, *action.calls.changes, *(action.calls.destroys if settings.allow_irreversible else ()))
-    return () if boldest is Mode.OFF else action.calls.reads
+    modes, calls = settings.modes.anywhere(action.name), action.calls
+    if modes == {Mode.OFF}:
+        return ()
+    acts = not modes.isdisjoint((Mode.APPROVE, Mode.AUTO))
+    destroys = Mode.APPROVE in modes or (Mode.AUTO in modes and settings.allow_irreversible)
+    return (*calls.reads, *(calls.changes if acts else ()), *(calls.destroys if destroys else ()))
 
 
 def by_hand(action: Action, settings: Settings) -> tuple[str, ...]:
     """What is called for an action, or its undo, that a person has asked for and agreed to: all, in every mode but off."""
-    if _boldest(action, settings) is Mode.OFF:
+    if settings.modes.anywhere(action.name) == {Mode.OFF}:
         return ()
     calls = action.calls
     return (*calls.reads, *calls.changes, *(calls.destroys if settings.allow_irreversible else ()))
-
-
-def _boldest(action: Action, settings: Settings) -> Mode:
-    modes = [mode for scope, mode in settings.remediation_modes if scope.action in (ANY, action.name)]
-    return max([settings.remediation_mode, *modes], key=lambda mode: mode.rank)
 
 
 def packed(statements: Sequence[Document], most_characters: int = MOST_CHARACTERS) -> list[Document]:

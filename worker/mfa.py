@@ -23,13 +23,13 @@ from rich.text import Text
 from worker.aws import Accounts, session
 from worker.enrolment import Device, Enrolment, WrongCodesError, enrolment_of
 from worker.model import stable_id
-from worker.modes import Mode
 from worker.printing import plain
 from worker.remediate.attempt import FAILURES, Means, reason
 from worker.remediate.guards import Limits
 from worker.remediate.steps import Refusal
 from worker.settings import Settings
 from worker.state.opening import open_store
+from worker.state.store import StoreError
 from worker.terminal import AskedWronglyError, NotDoneError, ask
 
 MOST_TRIES = 5
@@ -51,8 +51,6 @@ class Enrolling:
         """Walk through it. Raises `AskedWronglyError` before anything is made, `NotDoneError` where the user has no device in the end, `StoreError`."""
         if not self.stdin.isatty():
             raise AskedWronglyError("there is no terminal: the codes are typed once the QR code was shown, and cannot be given beforehand")
-        if self.settings.remediation_mode is Mode.OFF:
-            raise AskedWronglyError("TRAILMEND_REMEDIATION_MODE is off: nothing may be changed")
         for value in (user, device or user):
             if _DEVICE.fullmatch(value) is None:
                 raise AskedWronglyError(f"'{value}' has letters that no name in IAM has, or too many")
@@ -67,20 +65,21 @@ class Enrolling:
         run = stable_id("enrolment", means.owner, self.clock().isoformat())
         task = enrolment_of(user, account or own.account, name, run, approver, means, another=another)
         enrolment = Enrolment(means, Limits.of(self.settings), task, own, approver)
-        device = await enrolment.begin()
-        if isinstance(device, Refusal):
-            raise NotDoneError(f"not enrolled: {device.reason}: {device.says}")
         why = "nobody gave codes that AWS takes"
         try:
-            self._show(device)
-            if await self._enabled(enrolment, device):
-                return
+            device = await enrolment.begin()
+            if isinstance(device, Refusal):
+                why = f"{device.reason}: {device.says}"
+            else:
+                self._show(device)
+                if await self._enabled(enrolment, device):
+                    return
         except FAILURES as error:
             why = reason(error)
-        except BaseException:  # Ctrl-C among them
-            await self._abandoned(enrolment, device, "interrupted")
+        except BaseException as error:  # Ctrl-C among them
+            await self._abandoned(enrolment, str(error) if isinstance(error, StoreError) else "interrupted")
             raise
-        await self._abandoned(enrolment, device, why)
+        await self._abandoned(enrolment, why)
         raise NotDoneError(f"not enrolled: {why}")
 
     async def _enabled(self, enrolment: Enrolment, device: Device) -> bool:
@@ -122,9 +121,9 @@ class Enrolling:
                 f"The inline policy {held_by} denies everything until MFA is present: signing in with this device lifts it in effect."
             )
 
-    async def _abandoned(self, enrolment: Enrolment, device: Device, why: str) -> None:
-        left = await enrolment.abandon(device, why)
-        self._say(left or f"the device {device.serial} was deleted again")
+    async def _abandoned(self, enrolment: Enrolment, why: str) -> None:
+        if enrolment.serial is not None:
+            self._say(await enrolment.abandon(why) or f"the device {enrolment.serial} was deleted again")
 
     def _say(self, text: str) -> None:
         for line in text.split("\n"):

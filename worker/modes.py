@@ -56,6 +56,11 @@ class Modes:
         covering = [(scope.narrowness, -mode.rank, mode) for scope, mode in self.overrides if scope.covers(action, account)]
         return max(covering)[2] if covering else self.default
 
+    def anywhere(self, action: str) -> frozenset[Mode]:
+        """The modes that hold for the action in one account or another: those that overrides name, and all the rest."""
+        # No account is called `*`: what covers it covers those that nobody names.
+        return frozenset(self.of(action, account) for account in {ANY, *(scope.account for scope, _ in self.overrides)})
+
 
 def strangers(scopes: Iterable[Scope], known: Iterable[str]) -> list[str]:
     """The actions that scopes name and nobody knows, each once, in order."""

@@ -80,8 +80,11 @@ class Place:
             raise AskedWronglyError(f"{PASSWORD_POLICY} is about the account and no user of it: leave --user away")
         if asked.agreed and not asked.apply:
             raise AskedWronglyError("--yes agrees to nothing without --apply")
-        if asked.apply and self.settings.remediation_mode is Mode.OFF and not self.settings.remediation_modes:
-            raise AskedWronglyError("TRAILMEND_REMEDIATION_MODE is off: nothing may be changed")
+        modes = self.settings.modes
+        if asked.apply and all(modes.anywhere(action) == {Mode.OFF} for action in asked.choice.actions):
+            raise AskedWronglyError(
+                "the mode is off in every account (TRAILMEND_REMEDIATION_MODE, TRAILMEND_REMEDIATION_MODES): nothing may be changed"
+            )
         if asked.apply and not asked.agreed and not self.stdin.isatty():
             raise AskedWronglyError("there is no terminal to be asked at: give --yes to agree to the plan beforehand")
 

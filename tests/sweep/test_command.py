@@ -94,7 +94,13 @@ async def test_apply_wants_a_yes(
     ("arguments", "environment", "says"),
     [
         (["--yes"], {}, "--yes agrees to nothing without --apply"),
-        (["--apply", "--yes"], {"TRAILMEND_REMEDIATION_MODE": "off"}, "TRAILMEND_REMEDIATION_MODE is off"),
+        (["--apply", "--yes"], {"TRAILMEND_REMEDIATION_MODE": "off"}, "the mode is off in every account"),
+        (["--apply", "--yes"], {"TRAILMEND_REMEDIATION_MODES": "*=off"}, "the mode is off in every account"),
+        (
+            ["--apply", "--yes", "--only", "enforce-mfa"],
+            {"TRAILMEND_REMEDIATION_MODE": "off", "TRAILMEND_REMEDIATION_MODES": "quarantine-user=auto"},
+            "the mode is off in every account",
+        ),
         (["--all-accounts", "--account", MEMBER], {}, "leave --account away"),
         (["--user", "ann", "--only", "enforce-password-policy"], {}, "leave --user away"),
     ],

@@ -1,6 +1,7 @@
 """`trailmend mfa enroll` against an AWS that checks codes: enrolled, or nothing is left behind; and nobody ever hears the seed but the terminal."""
 
 import asyncio
+import inspect
 import io
 import json
 import logging
@@ -10,10 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.parsers import ResponseParserError
 from rich.console import Console
 
 from tests.sweep.aged import STEP_SECONDS, code_at
@@ -21,11 +25,13 @@ from tests.sweep.estate import ACCOUNT, Estate, user
 from worker import cli
 from worker.enrolment import Device
 from worker.mfa import MOST_TRIES, Enrolling
-from worker.modes import Mode
+from worker.modes import Mode, Scope
 from worker.remediate.actions.enforce_mfa import POLICY, POLICY_NAME
 from worker.remediate.history import histories
+from worker.remediate.steps import take
 from worker.settings import Settings
 from worker.state.sqlite import SqliteStore
+from worker.state.store import StoreError
 from worker.terminal import AskedWronglyError, NotDoneError
 
 SERIAL = f"arn:aws:iam::{ACCOUNT}:mfa/alice"
@@ -49,6 +55,8 @@ class Phone(io.StringIO):
         word = next(self._typed)
         if isinstance(word, BaseException):
             raise word
+        if callable(word):
+            word = word()
         if word == "first":
             self._step = int(time.time()) // STEP_SECONDS
         if word in RIGHT:
@@ -173,8 +181,118 @@ async def test_a_device_that_cannot_be_deleted_is_named_with_the_way_to(desk: De
     assert f"aws iam delete-virtual-mfa-device --serial-number {SERIAL}" in desk.screen.getvalue()
     assert await desk.unassigned() == [SERIAL]
     await desk.estate.trouble()
-    assert "an enrolment that died may have left it" in await desk.enroll(RIGHT)
+    assert "left by an earlier enrolment" in await desk.enroll(RIGHT)
     assert await desk.enroll(RIGHT, device="phone") == "enrolled"
+
+
+def after_making(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Any], Any]) -> None:
+    """What happens once AWS has made a device, to its answer."""
+
+    async def taken(step: Any, clients: Any, agent: str) -> Any:
+        __tracebackhide__ = True  # what is called through it is an attempt's call (tests/recorder.py)
+        answer = await take(step, clients, agent)
+        if step.api != "CreateVirtualMFADevice":
+            return answer
+        happened = happens(answer)
+        return await happened if inspect.isawaitable(happened) else happened
+
+    monkeypatch.setattr("worker.remediate.attempt.take", taken)
+
+
+def raising(error: BaseException) -> Any:
+    raise error
+
+
+async def test_a_store_that_fails_once_the_device_is_made_leaves_nothing_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error goes on to whoever ran it."""
+    whole = SqliteStore.expect
+
+    async def full(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(SqliteStore, "expect", whole)
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(SqliteStore, "expect", full)
+    with pytest.raises(StoreError, match="full"):
+        await desk.enroll([])
+    assert (await desk.devices(), await desk.unassigned()) == ([], [])
+    assert f"the device {SERIAL} was deleted again" in desk.screen.getvalue()
+    assert await desk.outcomes() == ["started", "abandoned"]
+
+
+async def test_ctrl_c_while_the_device_is_made_leaves_nothing_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As asyncio cancels."""
+    after_making(monkeypatch, lambda _: raising(asyncio.CancelledError()))
+    with pytest.raises(asyncio.CancelledError):
+        await desk.enroll([])
+    assert (await desk.devices(), await desk.unassigned()) == ([], [])
+    assert await desk.outcomes() == ["started", "abandoned"]
+
+
+async def test_an_answer_that_nobody_can_read_is_not_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the seed, which no text and no traceback shows; and the device is deleted again."""
+    seeds: list[str] = []
+
+    def unreadable(answer: Any) -> Any:
+        seeds.append(answer["VirtualMFADevice"]["Base32StringSeed"].decode())
+        raise ResponseParserError(f"Unable to parse response, invalid XML received. Further retries may succeed:\n{seeds[0]}")
+
+    after_making(monkeypatch, unreadable)
+    told: list[str] = []
+    enroll = Enrolling.enroll
+
+    async def watched(*args: Any, **more: Any) -> None:
+        try:
+            await enroll(*args, **more)
+        except NotDoneError as error:
+            told.extend(traceback.format_exception(error))
+            raise
+
+    monkeypatch.setattr(Enrolling, "enroll", watched)
+    assert await desk.enroll([]) == "not enrolled: AWS's answer, with the device in it, could not be read"
+    assert seeds[0] not in "".join(told)
+    assert await desk.unassigned() == []
+    assert await desk.outcomes() == ["started", "abandoned"]
+
+
+async def test_whose_device_it_is_may_be_in_doubt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer was lost, and the next try hears that there is one: nothing is deleted, and the way to is told."""
+
+    async def again(_: Any) -> Any:
+        return await (await desk.estate.accounts.client("iam")).create_virtual_mfa_device(VirtualMFADeviceName="alice")
+
+    after_making(monkeypatch, again)
+    told = await desk.enroll([])
+    assert "or by this one" in told
+    assert f"aws iam delete-virtual-mfa-device --serial-number {SERIAL}" in told
+    assert await desk.outcomes() == ["started", "failed"]
+
+
+async def test_a_store_that_is_away_keeps_nobody_from_being_told_what_is_left(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes while codes are typed: the device cannot be deleted, for no claim of it holds."""
+
+    def away() -> str:
+        async def raises(*_: Any, **__: Any) -> None:
+            raise StoreError("no connection")
+
+        for name in ("claim", "append"):
+            monkeypatch.setattr(SqliteStore, name, raises)
+        return ""
+
+    assert (await desk.enroll([away])).startswith("not enrolled")
+    told = desk.screen.getvalue()
+    assert f"aws iam delete-virtual-mfa-device --serial-number {SERIAL}" in told
+    assert "the journal could not be told of it: no connection" in told
+    assert await desk.unassigned() == [SERIAL]
+
+
+async def test_an_account_whose_mode_is_off_is_left_alone(desk: Desk) -> None:
+    """Whatever the mode is elsewhere; and one whose mode is on has enrolments although it is off elsewhere."""
+    here = Scope(account=ACCOUNT)
+    told = await desk.enroll([], remediation_modes=((here, Mode.OFF),), remediation_mode=Mode.AUTO)
+    assert told == f"not enrolled: off: the mode of mfa-enroll in {ACCOUNT} is off"
+    assert await desk.enroll([], remediation_mode=Mode.OFF) == told
+    assert not [one for one in await desk.estate.trouble() if one.startswith("Create")]
+    assert await desk.enroll(RIGHT, remediation_modes=((here, Mode.SHADOW),), remediation_mode=Mode.OFF) == "enrolled"
 
 
 async def test_what_aws_refuses_leaves_nothing_behind(desk: Desk) -> None:
@@ -215,10 +333,8 @@ async def test_a_user_who_is_held_hears_that_mfa_lifts_it(desk: Desk) -> None:
     assert "signing in with this device lifts it" in desk.screen.getvalue()
 
 
-async def test_a_terminal_and_a_mode_are_needed_before_anything_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_terminal_and_a_name_are_needed_before_anything_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 2, and AWS hears nothing."""
-    with pytest.raises(AskedWronglyError, match="is off"):
-        await desk.enroll([], remediation_mode=Mode.OFF)
     with pytest.raises(AskedWronglyError, match="has letters"):
         await desk.enroll([], device="a b")
     monkeypatch.setattr(sys, "stdin", io.StringIO("123456\n"))

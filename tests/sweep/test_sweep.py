@@ -1,7 +1,10 @@
 """A sweep in trouble: what fails spoils nobody else, what was cut short is taken up again, and nothing is done that was not shown."""
 
 import asyncio
+import json
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -9,12 +12,13 @@ from tests.remediate.world import CrashError, Wire, WiredAccounts
 from tests.sweep.estate import ACCOUNT, Estate, Use, user
 from worker.enrich.call_budget import CallBudget, Rate
 from worker.remediate.actions.enforce_mfa import POLICY_NAME
+from worker.remediate.attempt import LEASE
 from worker.remediate.guards import Limits
 from worker.remediate.history import histories
 from worker.remediate.steps import Plan
 from worker.remediate.undo import Undo
 from worker.settings import Settings
-from worker.sweep.pace import PacedAccounts
+from worker.sweep.pace import TRIES, PacedAccounts
 from worker.sweep.sweep import Row, Survey
 from worker.sweep.swept import INACTIVE_KEYS, MFA, PASSWORD_POLICY, PASSWORD_RESET, UNUSED_KEYS
 
@@ -223,6 +227,64 @@ async def test_a_killed_sweep_run_again_makes_each_call_once(
     assert set(endings(done).values()) <= {"applied"}
     assert rows(await estate.sweep(PASSWORD_RESET, MFA).survey([ACCOUNT])) == []
     assert Counter(wire.calls) == {"update_login_profile": 3, "put_user_policy": 3}
+
+
+async def admins(estate: Estate, *names: str) -> None:
+    iam = await estate.accounts.client("iam")
+    document = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
+    for name in names:
+        await iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=document)
+
+
+async def test_administrators_are_done_one_after_the_other_and_others_meanwhile(estate: Estate) -> None:
+    """Nobody fails of it: those who are busy wait for half a minute, and no line of the journal tells of that."""
+    await three(estate)
+    await estate.seed([user("zoe", estate.now, password=1), user("boss", estate.now, password=1, mfa=True)])
+    await admins(estate, "ann", "bob", "cid", "boss")
+    waits: list[int] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(sum(POLICY_NAME in held for held in (await estate.policies()).values()))
+        estate.now += timedelta(seconds=seconds)
+
+    sweep = estate.sweep(MFA)
+    sweep = replace(sweep, means=replace(sweep.means, sleep=sleep))
+    _, done = await estate.swept(sweep)
+    assert endings(done) == {(name, MFA): "applied" for name in ("ann", "bob", "cid", "zoe")}
+    assert waits == [2, 3]
+    assert Counter(await estate.outcomes()) == {"started": 4, "applied": 4}
+
+
+async def test_what_stays_busy_is_told_as_that_after_the_lease(estate: Estate) -> None:
+    """Somebody else is at work on it all the time; the others are done."""
+    await three(estate)
+    sweep = estate.sweep(MFA)
+    survey = await sweep.survey([ACCOUNT])
+    await estate.store.claim(survey.rows[0].errand.task.lock, "somebody", estate.now, timedelta(days=1))
+    done = await sweep.carry_out(survey, asyncio.Event())
+    assert endings(done) == {("ann", MFA): "busy", ("bob", MFA): "applied", ("cid", MFA): "applied"}
+    assert LEASE < timedelta(seconds=sum(estate.slept)) < 2 * LEASE
+
+
+async def test_a_stop_ends_the_wait_for_what_is_busy(estate: Estate) -> None:
+    """It is told as left."""
+    await three(estate)
+    stop = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        stop.set()
+        await asyncio.Event().wait()
+
+    sweep = estate.sweep(MFA)
+    sweep = replace(sweep, means=replace(sweep.means, sleep=sleep))
+    survey = await sweep.survey([ACCOUNT])
+    await estate.store.claim(survey.rows[0].errand.task.lock, "somebody", estate.now, timedelta(days=1))
+    assert endings(await sweep.carry_out(survey, stop))["ann", MFA] == "left"
+
+
+def test_no_call_of_a_sweep_outlasts_the_lease_of_its_claims() -> None:
+    """Each try lasts 35 s at most (`aws.py`), and botocore waits up to 20 s between two: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"""
+    assert timedelta(seconds=TRIES * 35 + (TRIES - 1) * 20) < LEASE
 
 
 async def test_each_task_of_a_sweep_can_be_undone_by_itself(estate: Estate) -> None:

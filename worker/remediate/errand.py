@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from worker.modes import Mode
 from worker.remediate import guards
-from worker.remediate.attempt import FAILURES, Attempt, HaltedError, Means, reason
+from worker.remediate.attempt import FAILURES, Attempt, BusyError, HaltedError, Means, reason
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
 from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Clients, Plan, Refusal, Step
@@ -51,7 +51,7 @@ class Errand:
         return await self._prospect(self._attempt(), acting=False)
 
     async def carry_out(self, agreed: Sequence[Step]) -> Ending:
-        """Do what was agreed to and nothing else: `applied`, `already-done`, or why not. Raises `StoreError`."""
+        """Do what was agreed to and nothing else: `applied`, `already-done`, or why not; `busy` where another is at work. Raises `StoreError`."""
         halted = await self.means.halt.reason()
         if halted is not None:
             return Ending("stopped", halted)
@@ -65,6 +65,9 @@ class Errand:
             return Ending("busy", "somebody is at work on its target, or died at it: try again in 5 minutes")
         try:
             ending = await self._carried_out(attempt, agreed)
+        except BusyError as error:
+            # Nothing was begun, and it may be asked again at once: that is no line of the journal.
+            ending = Ending("busy", reason(error))
         except FAILURES as error:
             ending = Ending("stopped" if isinstance(error, HaltedError) else "failed", reason(error))
             await attempt.journal(ending.outcome, ending.reason)

@@ -15,8 +15,8 @@ from worker.aws import THROTTLED, Accounts
 from worker.enrich.call_budget import RATES, CallBudget, Rate
 from worker.settings import Settings
 
-TRIES = 8
-"""Of a call. While everybody waits for a pause to end, the first ones to go on may meet the same answer again."""
+TRIES = 5
+"""Of a call. While everybody waits for a pause to end, the first ones to go on may meet the same answer again; more would outlast the lease of a claim."""
 _CALLED_AT = "trailmend_called_at"
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from worker.aws import explain
 from worker.model import JournalEntry, Target, stable_id
 from worker.remediate.actions import ACTIONS
-from worker.remediate.attempt import FAILURES, Means, reason
+from worker.remediate.attempt import FAILURES, LEASE, LINGER, Means, reason
 from worker.remediate.errand import Errand, Prospect
 from worker.remediate.guards import Identity, Limits
 from worker.remediate.keys import owner_arn
@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 AT_ONCE = 8
 """Users worked at the same time. Most of their time goes into waiting for the pace of calls."""
+FRUITLESS = LEASE // LINGER + 2
+"""Rounds in a row in which all was busy, after which it stays so: what somebody held who has died could be had by then."""
 DONE = ("applied", "already-done")
 RULE = "sweep"
 """The id of the rule that a task of a sweep names, for no finding asked for it."""
@@ -190,28 +192,55 @@ class Sweep:
         )
 
     async def carry_out(self, survey: Survey, stop: asyncio.Event) -> list[Row]:
-        """Do what is planned; each row with its ending. Once `stop` is set no further one is begun. Raises `StoreError` before anything is done."""
+        """Do what is planned; each row with its ending. Once `stop` is set no further one is begun. Raises `StoreError` before anything is done.
+
+        What is busy is tried again once the others are done: administrators of an account are acted on one after the other, half a minute apart.
+        """
         await self.past.read(self.means.store.journal())
         rows = survey.planned
         self.expected(len(rows))
         endings: dict[str, Ending] = {}
 
+        def busy(row: Row) -> bool:
+            return endings[row.errand.task.id].outcome == "busy"
+
         async def work(some: Sequence[Row]) -> None:
             for row in some:
                 endings[row.errand.task.id] = await self._done(row, stop, unraised)
-                self.advanced()
+                if not busy(row):
+                    self.advanced()
+
+        async def rounds(left: Sequence[Sequence[Row]]) -> None:
+            fruitless = 0
+            while True:
+                await _each(left, work)
+                again = [rows for some in left if (rows := [row for row in some if busy(row)])]
+                fruitless = fruitless + 1 if sum(map(len, again)) == sum(map(len, left)) else 0
+                left = again
+                if not left or fruitless == FRUITLESS:
+                    break
+                await self._pause(stop)
 
         unraised: set[str] = set()
         policies = [row for row in rows if row.want.action == PASSWORD_POLICY]
-        await work(policies)
+        await rounds([policies])
         unraised |= {row.want.target.account for row in policies if endings[row.errand.task.id].outcome not in DONE}
         # A user's rows one after the other: two tasks on one target exclude each other.
         users: dict[Target, list[Row]] = {}
         for row in rows:
             if row.want.action != PASSWORD_POLICY:
                 users.setdefault(row.want.target, []).append(row)
-        await _each(users.values(), work)
+        await rounds(list(users.values()))
         return [replace(row, ending=endings[row.errand.task.id]) for row in rows]
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        """Until what lingers has ended, or the sweep is to stop."""
+        waits = [asyncio.ensure_future(self.means.sleep(LINGER.total_seconds())), asyncio.create_task(stop.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     async def _done(self, row: Row, stop: asyncio.Event, unraised: Collection[str]) -> Ending:
         if stop.is_set():
