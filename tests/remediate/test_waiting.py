@@ -398,6 +398,32 @@ async def test_an_answer_that_comes_while_it_is_looked_at_is_heeded(world: World
     assert await world.outcomes() == ["waiting", "rejected"]
 
 
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_no_that_comes_while_it_is_planned_is_heeded(more: bool, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done and nobody is asked again, whether live state asks for more than was shown or not; the next look rejects it."""
+    approval = await world.wait(json.dumps(await a_bad_user(world)))
+    if more:
+        world.now += timedelta(seconds=1)
+        await world.store.ask(replace(approval, asked_at=world.now, steps=approval.steps[:1]), approval)
+    await world.answer("alice")
+    iam = await world.accounts.client("iam")
+    real = iam.list_access_keys
+
+    async def meanwhile(**parameters: Any) -> Any:
+        monkeypatch.setattr(iam, "list_access_keys", real)
+        await world.answer("bob", Answer.NO)
+        return await real(**parameters)
+
+    monkeypatch.setattr(iam, "list_access_keys", meanwhile)
+    await world.look()
+    assert iam.list_access_keys == real
+    assert world.wire.calls == []
+    assert await world.outcomes() == ["waiting"]
+    await world.look()
+    assert world.wire.calls == []
+    assert await world.outcomes() == ["waiting", "rejected"]
+
+
 # Rivals, failures and crashes.
 
 

@@ -233,7 +233,10 @@ class Executor:
         task = work.attempt.task
         if work.agreed is not None:
             unseen = [step.says for step in plan.steps if not step.is_among(work.agreed.steps)]
-            return await self._asked(work, plan, f"live state asks for more than was shown: {'; '.join(unseen)}") if unseen else None
+            if unseen:
+                return await self._asked(work, plan, f"live state asks for more than was shown: {'; '.join(unseen)}")
+            # A no may have been given while it was planned, and this is the last moment to heed it.
+            return await self._waits_otherwise(task, work.agreed)
         if work.judgement.stance is Stance.ASK:
             return await self._asked(work, plan, f"{work.judgement.reason}: {work.judgement.says}")
         lost = guards.judge_loss(self._limits) if plan.irreversible else None
@@ -247,6 +250,9 @@ class Executor:
     async def _asked(self, work: _Work, plan: Plan, why: str) -> Verdict:
         """Have the task wait for people. Journaled first: what waits and no line tells of would be asked about in vain."""
         task, now = work.attempt.task, self._means.clock()
+        answered = await self._waits_otherwise(task, work.agreed)
+        if answered is not None:
+            return answered
         needed = 2 if any(scope.covers(task.action.name, task.target.account) for scope in self._two_approvers) else 1
         executors = ((await self._identity(None)).arn, work.attempt.own.arn)
         steps = tuple(step.as_dict() for step in plan.steps)
