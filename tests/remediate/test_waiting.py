@@ -605,6 +605,25 @@ async def test_what_waits_and_is_no_task_any_more_is_refused_and_can_be_rejected
     assert fakes.sample(world.metrics, "tasks_refused_total", reason="unknown-action") == 2
 
 
+async def test_what_waits_and_cannot_be_written_any_more_does_not_wait_for_ever(world: World) -> None:
+    """A task of hundreds of lists within each other, as an earlier version took it: refused, and gone at its time limit."""
+    await world.user()
+    approval = await world.wait(json.dumps(task("enforce-mfa", "user", "mallory")))
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    world.now += timedelta(seconds=1)
+    assert await world.store.ask(replace(approval, task={**approval.task, "params": {"x": deep}}, asked_at=world.now), approval)
+    await world.answer()
+    await world.look()
+    assert len(await world.store.approvals()) == 1
+    world.now += 2 * HOURS
+    await world.look()
+    assert await world.store.approvals() == []
+    assert world.wire.calls == []
+    assert fakes.sample(world.metrics, "tasks_refused_total", reason="wrong-schema") == 2
+
+
 # Half way.
 
 

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
 from worker.aws import Accounts
 from worker.model import Approval, Message, Verdict
 from worker.modes import Mode
@@ -36,7 +34,7 @@ from worker.remediate.guards import Identity, Judgement, Limits, Stance
 from worker.remediate.quarantine import Quarantine
 from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Plan, Refusal
-from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
+from worker.remediate.tasks import TaskMessage, TaskReader, TaskRefusedError
 from worker.settings import Settings
 from worker.state.store import Claim, Store, StoreError
 
@@ -111,7 +109,7 @@ class Executor:
 
     async def _taken_up(self, approval: Approval, outcome: str, work: Callable[[TaskMessage], Awaitable[Verdict]]) -> Verdict:
         try:
-            task = self._reader.read(orjson.dumps({"schema": TASK_SCHEMA, **approval.task}).decode())
+            task = self._reader.take_up(approval.task)
         except TaskRefusedError as refused:
             self._metrics.task_refused(refused.reason, task_id=approval.id, detail=str(refused))
             if outcome != "approved":
