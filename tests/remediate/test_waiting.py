@@ -589,6 +589,65 @@ async def test_a_stop_waits_for_what_is_in_hand(world: World, monkeypatch: pytes
     assert await world.outcomes() == ["waiting", "started", "applied"]
 
 
+async def test_what_is_decided_is_seen_to_by_so_many_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, each once; and on a stop what has not begun is left for the next process."""
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.001)
+    for body in await users(world, waiting.AT_ONCE + 4):
+        await world.handle(body, remediation_mode=Mode.APPROVE)
+    for approval in await world.store.approvals():
+        await world.store.decide(approval, _yes(world))
+    begun, full, go = 0, asyncio.Event(), asyncio.Event()
+    iam = await world.accounts.client("iam")
+    real = iam.put_user_policy
+
+    async def slow(**parameters: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == waiting.AT_ONCE:
+            full.set()
+        await go.wait()
+        return await real(**parameters)
+
+    monkeypatch.setattr(iam, "put_user_policy", slow)
+    watcher = world.waiting()
+    watching = asyncio.create_task(watcher.watch())
+    await full.wait()
+    assert (begun, len(watcher._in_hand)) == (waiting.AT_ONCE, waiting.AT_ONCE + 4)
+    watching.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert (await world.outcomes()).count("applied") == begun == waiting.AT_ONCE
+    assert len(await world.store.approvals()) == 4
+
+
+async def test_a_row_that_cannot_be_read_does_not_end_the_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted as a fault of ours, and what is decided is found once it can be read again."""
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.001)
+    await world.wait(json.dumps(await a_bad_user(world)))
+    await world.answer("bob", Answer.NO)
+    real, asked = world.store.approvals, 0
+
+    async def unreadable() -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            monkeypatch.setattr(world.store, "approvals", real)
+        raise ValueError("no JSON")
+
+    monkeypatch.setattr(world.store, "approvals", unreadable)
+    watching = asyncio.create_task(world.waiting().watch())
+    async with asyncio.timeout(20):
+        while await real() and not watching.done():
+            await asyncio.sleep(0.001)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert await world.outcomes() == ["waiting", "rejected"]
+    assert fakes.sample(world.metrics, "faults_total", stage="approvals", reason="unexpected") == 3
+
+
 async def test_what_waits_and_is_no_task_any_more_is_refused_and_can_be_rejected(world: World) -> None:
     """As after a change of version: nothing is done, it is counted, and a no takes it away."""
     await world.user()
