@@ -704,6 +704,54 @@ async def test_what_died_half_way_and_was_rejected_then_can_be_undone(world: Wor
     assert differences(before, await world.picture()) == {}
 
 
+async def test_while_the_state_that_it_left_cannot_be_read_it_is_not_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it can, it is told with it, and can be undone."""
+    body = json.dumps(await a_bad_user(world))
+    before = await world.picture()
+    await world.wait(body)
+    await world.answer()
+    world.wire.die_after = 0
+    with pytest.raises(CrashError):
+        await world.look()
+    await world.answer("bob", Answer.NO)
+    world.pass_lease()
+    iam = await world.accounts.client("iam")
+
+    async def denied(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListAccessKeys")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(iam, "list_access_keys", denied)
+        await world.look()
+    assert await world.outcomes() == ["waiting", "started"]
+    assert len(await world.store.approvals()) == 1
+    await world.look()
+    assert await world.outcomes() == ["waiting", "started", "rejected"]
+    assert await world.undo() == Ending("undone")
+    assert differences(before, await world.picture()) == {}
+
+
+async def test_of_what_never_began_nothing_is_asked_where_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds that expire at once cost no call of AWS, and one reading of the journal."""
+    for body in await users(world, 5):
+        await world.handle(body, remediation_mode=Mode.APPROVE)
+    world.now += HOURS
+    read, real = [], world.store.journal
+
+    def journal(after: int = 0) -> Any:
+        read.append(after)
+        return real(after)
+
+    iam = await world.accounts.client("iam")
+    monkeypatch.setattr(iam, "get_user", None)
+    monkeypatch.setattr(iam, "list_mfa_devices", None)
+    monkeypatch.setattr(world.store, "journal", journal)
+    await world.look()
+    monkeypatch.undo()
+    assert await world.outcomes() == ["waiting"] * 5 + ["expired"] * 5
+    assert read == [0, 5, 6, 7, 8]
+
+
 # The breaker.
 
 

@@ -29,6 +29,7 @@ from worker.observe.metrics import Metrics
 from worker.remediate import approvals, guards, support
 from worker.remediate.actions import ACTIONS
 from worker.remediate.attempt import FAILURES, Attempt, BusyError, HaltedError, Means, reason
+from worker.remediate.begun import Begun
 from worker.remediate.breaker import Breaker
 from worker.remediate.guards import Identity, Judgement, Limits, Stance
 from worker.remediate.quarantine import Quarantine
@@ -78,6 +79,7 @@ class Executor:
         self._two_approvers = settings.two_approvers
         self._metrics = metrics
         self._quarantine = quarantine
+        self._begun = Begun(store)
         self._reader = TaskReader(ACTIONS, settings.task_keys)
         self._numbers = itertools.count()
         self._identities: dict[str | None, Identity] = {}
@@ -278,11 +280,16 @@ class Executor:
         if verdict is not None:
             await attempt.release()
             return verdict
-        # A try may have died half way: with the state that it left, what it did can be undone.
+        # A try may have died half way: with the state that it left, what it did can be undone. Of all others nothing is asked.
+        left: Mapping[str, Any] | None = None
         try:
-            left: Mapping[str, Any] | None = (await attempt.look()).state
-        except FAILURES:
-            left = None
+            if await self._begun.has(task.id):
+                left = (await attempt.look()).state
+        except FAILURES as error:
+            # Told later rather than without that state, for what is settled is told no more.
+            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
+            await attempt.release()
+            return Verdict(delete=False, reason="failed")
         await attempt.journal(outcome, None, after=left)
         await attempt.settle(task.claim)
         return self._ended(task, outcome)
