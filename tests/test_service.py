@@ -289,6 +289,38 @@ async def test_while_the_gate_is_shut_nothing_is_received(monkeypatch: pytest.Mo
         assert (worked, service.faults(), service.notes()) == ([1], [], [])
 
 
+async def test_a_gate_that_is_shut_while_every_hand_is_busy_is_heeded() -> None:
+    """It was open when the poller began to wait for a hand: nothing more is received, and the hand is free for when it opens."""
+    queue, begun, go, shut = MemoryQueue(), asyncio.Event(), asyncio.Event(), ""
+    await queue.put("1")
+    await queue.put("2")
+
+    async def work(_: Message) -> Verdict:
+        begun.set()
+        await go.wait()
+        return DELETE
+
+    async def gate() -> str | None:
+        return shut or None
+
+    service = Service(
+        queue,
+        work,
+        concurrency=1,
+        grace_seconds=5.0,
+        metrics=metrics(),
+        clock=lambda: datetime.now(UTC),
+        chance=random.Random(7),
+        gate=gate,
+    )
+    async with running(service):
+        await begun.wait()
+        shut = "there is a stop"
+        go.set()
+        await until(lambda: bool(service.notes()))
+        assert (queue.asked_for, service._free) == ([1], 1)
+
+
 async def test_a_gate_that_is_shut_holds_up_no_stop() -> None:
     """Whoever ends the process does not wait for the gate."""
 

@@ -139,6 +139,10 @@ class Service:
             taken = await self._take_hands(stop)
             if not taken:
                 return
+            # It may have been shut in the long time that the hands were busy.
+            if self._gate is not None and await self._gate() is not None:
+                await self._give_hands(taken)
+                continue
             try:
                 messages = await self._receive(taken, stop)
                 failures = 0

@@ -19,6 +19,8 @@ EXECUTOR = "arn:aws:sts::000000000000:assumed-role/trailmend-executor/i-0123"
 ALICE, BOB = person("alice"), person("bob")
 A_USER = "arn:aws:iam::000000000000:user/staff/carol"
 A_ROLE = "arn:aws:sts::000000000000:assumed-role/admin"
+FEDERATED = "arn:aws:sts::000000000000:federated-user"
+CENTER = "arn:aws:iam::000000000000:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_OnCall_0123456789abcdef"
 
 
 def asked(body: dict[str, Any] | None = None, needed: int = 1, decisions: tuple[Decision, ...] = ()) -> Approval:
@@ -52,6 +54,11 @@ def done_by(**actor: Any) -> dict[str, Any]:
         (asked(done_by(type="AssumedRole", arn=f"{A_ROLE}/thief")), f"{A_ROLE}/thief", "who made the call"),
         (asked(done_by(type="AssumedRole", arn=f"{A_ROLE}/thief")), f"{A_ROLE}/another-name", "who made the call"),
         (asked(done_by(type="AssumedRole", arn=ALICE)), ALICE, "who made the call"),
+        (asked(done_by(type="FederatedUser", arn=f"{FEDERATED}/one", issuer_arn=A_USER)), A_USER, "who made the call"),
+        (asked(done_by(type="AssumedRole", issuer_arn="arn:aws:iam::000000000000:role/ops/Admin")), f"{A_ROLE}/any", "who made the call"),
+        (asked(done_by(type="FederatedUser", arn=f"{FEDERATED}/one")), f"{FEDERATED}/two", "come as a user or a role"),
+        (asked(task("enforce-mfa", "user", "carol")), f"{FEDERATED}/carol", "come as a user or a role"),
+        (asked(), "arn:aws:iam::000000000000:root", "come as a user or a role"),
         (asked(decisions=(said(BOB, Answer.NO),)), ALICE, "rejected already"),
     ],
 )
@@ -70,6 +77,10 @@ def test_who_may_not_answer(answer: Answer, approval: Approval, who: str, names:
         (asked(done_by(name="carol", account="111111111111")), A_USER),
         (asked(done_by(name="carol", type="AssumedRole")), A_USER),
         (asked(done_by(type="AssumedRole", arn=ALICE)), BOB),
+        (asked(done_by(type="AssumedRole", arn=ALICE, issuer_arn=CENTER)), BOB),
+        (asked(done_by(type="FederatedUser", issuer_arn="arn:aws:iam::111111111111:user/carol")), A_USER),
+        (asked(done_by(type="FederatedUser", issuer_arn="arn:aws:iam::000000000000:user/eve")), A_USER),
+        (asked(done_by(issuer_arn="no ARN")), A_USER),
         (asked(task("revoke-role-sessions", "role", "admin", account="111111111111")), f"{A_ROLE}/any"),
         (asked(task("enforce-password-policy", "account", "000000000000", {"symbols": True})), A_USER),
     ],

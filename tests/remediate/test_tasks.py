@@ -55,6 +55,23 @@ def refusal(body: str) -> TaskRefusedError | None:
     return None
 
 
+@pytest.mark.parametrize(("levels", "deep"), [(50, False), (51, True), (1000, True)])
+@pytest.mark.parametrize("pair", [("[", "]"), ('{"x":', "}")])
+def test_lists_and_objects_within_each_other_are_counted(pair: tuple[str, str], levels: int, deep: bool) -> None:
+    """Before a schema is held to it, whose reader would go down with it."""
+    refused = refusal(pair[0] * levels + ("" if pair[0] == "[" else "1") + pair[1] * levels)
+    assert refused is not None
+    assert (refused.reason, "within each other" in str(refused)) == ("wrong-schema", deep)
+
+
+@pytest.mark.parametrize("value", [{"id": {1, 2}}, {"params": {"x": float}}])
+def test_what_cannot_be_written_is_refused(value: dict[str, Any]) -> None:
+    """A task of the store's that no JSON could be made of."""
+    with pytest.raises(TaskRefusedError) as refused:
+        READER.take_up({**GOOD[1], **value})
+    assert refused.value.reason == "wrong-schema"
+
+
 @given(st.text() | VALUES.map(json.dumps))
 def test_no_text_makes_the_reader_fail_otherwise(body: str) -> None:
     """Text and JSON of any kind: refused with a reason of the closed set."""

@@ -62,6 +62,10 @@ def about(part: str, **members: Any) -> Callable[[Body], Body]:
     return lambda body: {**body, "finding": {**body["finding"], part: {**body["finding"][part], **members}}}
 
 
+def nested(levels: int) -> str:
+    return '{"x": ' + "[" * levels + "]" * levels + "}"
+
+
 def by(keys: tuple[bytes, ...], then: Callable[[Body], Body] = lambda body: body) -> Callable[[Body], str]:
     """A message signed with these keys, and changed afterwards."""
     return lambda body: json.dumps(then(signed(body, keys)))
@@ -91,6 +95,9 @@ def by_us_but(change: Callable[[Body], Body]) -> Callable[[Body], str]:
         (by_us_but(about("subject", name="bystander")), "unsupported"),
         (by_us_but(about("subject", account=None)), "unsupported"),
         (by_us_but(about("event", error_code="AccessDenied")), "unsupported"),
+        (by_us_but(put(params={"more": 1})), "wrong-params"),
+        (lambda body: json.dumps(body).replace('"params": {}', f'"params": {nested(51)}'), "wrong-schema"),
+        (lambda body: json.dumps(body).replace('"params": {}', f'"params": {nested(1000)}'), "wrong-schema"),
         (lambda _: "{", "not-json"),
         (lambda _: "null", "wrong-schema"),
         (lambda _: json.dumps({"signature": "v1," + "\u0000\u2028" * 9}), "wrong-signature"),

@@ -398,6 +398,32 @@ async def test_an_answer_that_comes_while_it_is_looked_at_is_heeded(world: World
     assert await world.outcomes() == ["waiting", "rejected"]
 
 
+@pytest.mark.parametrize("more", [False, True])
+async def test_a_no_that_comes_while_it_is_planned_is_heeded(more: bool, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done and nobody is asked again, whether live state asks for more than was shown or not; the next look rejects it."""
+    approval = await world.wait(json.dumps(await a_bad_user(world)))
+    if more:
+        world.now += timedelta(seconds=1)
+        await world.store.ask(replace(approval, asked_at=world.now, steps=approval.steps[:1]), approval)
+    await world.answer("alice")
+    iam = await world.accounts.client("iam")
+    real = iam.list_access_keys
+
+    async def meanwhile(**parameters: Any) -> Any:
+        monkeypatch.setattr(iam, "list_access_keys", real)
+        await world.answer("bob", Answer.NO)
+        return await real(**parameters)
+
+    monkeypatch.setattr(iam, "list_access_keys", meanwhile)
+    await world.look()
+    assert iam.list_access_keys == real
+    assert world.wire.calls == []
+    assert await world.outcomes() == ["waiting"]
+    await world.look()
+    assert world.wire.calls == []
+    assert await world.outcomes() == ["waiting", "rejected"]
+
+
 # Rivals, failures and crashes.
 
 
@@ -563,6 +589,65 @@ async def test_a_stop_waits_for_what_is_in_hand(world: World, monkeypatch: pytes
     assert await world.outcomes() == ["waiting", "started", "applied"]
 
 
+async def test_what_is_decided_is_seen_to_by_so_many_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, each once; and on a stop what has not begun is left for the next process."""
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.001)
+    for body in await users(world, waiting.AT_ONCE + 4):
+        await world.handle(body, remediation_mode=Mode.APPROVE)
+    for approval in await world.store.approvals():
+        await world.store.decide(approval, _yes(world))
+    begun, full, go = 0, asyncio.Event(), asyncio.Event()
+    iam = await world.accounts.client("iam")
+    real = iam.put_user_policy
+
+    async def slow(**parameters: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == waiting.AT_ONCE:
+            full.set()
+        await go.wait()
+        return await real(**parameters)
+
+    monkeypatch.setattr(iam, "put_user_policy", slow)
+    watcher = world.waiting()
+    watching = asyncio.create_task(watcher.watch())
+    await full.wait()
+    assert (begun, len(watcher._in_hand)) == (waiting.AT_ONCE, waiting.AT_ONCE + 4)
+    watching.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert (await world.outcomes()).count("applied") == begun == waiting.AT_ONCE
+    assert len(await world.store.approvals()) == 4
+
+
+async def test_a_row_that_cannot_be_read_does_not_end_the_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted as a fault of ours, and what is decided is found once it can be read again."""
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 0.001)
+    await world.wait(json.dumps(await a_bad_user(world)))
+    await world.answer("bob", Answer.NO)
+    real, asked = world.store.approvals, 0
+
+    async def unreadable() -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            monkeypatch.setattr(world.store, "approvals", real)
+        raise ValueError("no JSON")
+
+    monkeypatch.setattr(world.store, "approvals", unreadable)
+    watching = asyncio.create_task(world.waiting().watch())
+    async with asyncio.timeout(20):
+        while await real() and not watching.done():
+            await asyncio.sleep(0.001)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert await world.outcomes() == ["waiting", "rejected"]
+    assert fakes.sample(world.metrics, "faults_total", stage="approvals", reason="unexpected") == 3
+
+
 async def test_what_waits_and_is_no_task_any_more_is_refused_and_can_be_rejected(world: World) -> None:
     """As after a change of version: nothing is done, it is counted, and a no takes it away."""
     await world.user()
@@ -577,6 +662,25 @@ async def test_what_waits_and_is_no_task_any_more_is_refused_and_can_be_rejected
     assert await world.store.approvals() == []
     assert world.wire.calls == []
     assert fakes.sample(world.metrics, "tasks_refused_total", reason="unknown-action") == 2
+
+
+async def test_what_waits_and_cannot_be_written_any_more_does_not_wait_for_ever(world: World) -> None:
+    """A task of hundreds of lists within each other, as an earlier version took it: refused, and gone at its time limit."""
+    await world.user()
+    approval = await world.wait(json.dumps(task("enforce-mfa", "user", "mallory")))
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    world.now += timedelta(seconds=1)
+    assert await world.store.ask(replace(approval, task={**approval.task, "params": {"x": deep}}, asked_at=world.now), approval)
+    await world.answer()
+    await world.look()
+    assert len(await world.store.approvals()) == 1
+    world.now += 2 * HOURS
+    await world.look()
+    assert await world.store.approvals() == []
+    assert world.wire.calls == []
+    assert fakes.sample(world.metrics, "tasks_refused_total", reason="wrong-schema") == 2
 
 
 # Half way.
@@ -598,6 +702,54 @@ async def test_what_died_half_way_and_was_rejected_then_can_be_undone(world: Wor
     assert await world.picture() != before
     assert await world.undo() == Ending("undone")
     assert differences(before, await world.picture()) == {}
+
+
+async def test_while_the_state_that_it_left_cannot_be_read_it_is_not_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it can, it is told with it, and can be undone."""
+    body = json.dumps(await a_bad_user(world))
+    before = await world.picture()
+    await world.wait(body)
+    await world.answer()
+    world.wire.die_after = 0
+    with pytest.raises(CrashError):
+        await world.look()
+    await world.answer("bob", Answer.NO)
+    world.pass_lease()
+    iam = await world.accounts.client("iam")
+
+    async def denied(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ListAccessKeys")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(iam, "list_access_keys", denied)
+        await world.look()
+    assert await world.outcomes() == ["waiting", "started"]
+    assert len(await world.store.approvals()) == 1
+    await world.look()
+    assert await world.outcomes() == ["waiting", "started", "rejected"]
+    assert await world.undo() == Ending("undone")
+    assert differences(before, await world.picture()) == {}
+
+
+async def test_of_what_never_began_nothing_is_asked_where_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds that expire at once cost no call of AWS, and one reading of the journal."""
+    for body in await users(world, 5):
+        await world.handle(body, remediation_mode=Mode.APPROVE)
+    world.now += HOURS
+    read, real = [], world.store.journal
+
+    def journal(after: int = 0) -> Any:
+        read.append(after)
+        return real(after)
+
+    iam = await world.accounts.client("iam")
+    monkeypatch.setattr(iam, "get_user", None)
+    monkeypatch.setattr(iam, "list_mfa_devices", None)
+    monkeypatch.setattr(world.store, "journal", journal)
+    await world.look()
+    monkeypatch.undo()
+    assert await world.outcomes() == ["waiting"] * 5 + ["expired"] * 5
+    assert read == [0, 5, 6, 7, 8]
 
 
 # The breaker.

@@ -1,7 +1,8 @@
 """Who may answer a task that waits for people, and what their answers come to. Pure: values in, values out.
 
 What is known of a person is the ARN that GetCallerIdentity answers. A session's name is chosen by whoever assumes the role, so all sessions of a
-role count as one person; but Identity Center names its sessions after the user, and there each user is one.
+role count as one person; but Identity Center names its sessions after the user, and there each user is one. A session of GetFederationToken has a
+name that its user chose, and no word of the user: whoever comes so may not answer.
 https://docs.aws.amazon.com/singlesignon/latest/userguide/referencingpermissionsets.html
 """
 
@@ -13,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.model import Answer, Approval, Decision
-from worker.remediate.guards import Identity, identity
+from worker.remediate.guards import Identity, identity, kind_and_name
 
 IDENTITY_CENTER = "awsreservedsso_"
 """How the names of its roles begin, in small letters."""
@@ -58,6 +59,8 @@ def barred(approval: Approval, approver: str, answer: Answer, now: datetime) -> 
     who = identity(approver)
     if person(approver) in {person(one) for one in approval.executors}:
         return f"{approver} is the executor itself, which may not answer its own question"
+    if who.kind not in ("user", "role"):
+        return f"{approver} does not tell which person it is: come as a user or a role"
     if _is_actor(who, approval.task["finding"].get("actor")):
         return f"{approver} is who made the call that the task answers, and may not decide about it"
     if _is_target(who, approval.task):
@@ -90,7 +93,17 @@ def _is_actor(who: Identity, actor: Any) -> bool:
     arn, name, account = actor.get("arn"), actor.get("name"), actor.get("account")
     if isinstance(arn, str) and person(arn) == person(who.arn):
         return True
+    if _is_issuer(who, actor.get("issuer_arn")):
+        return True
     return who.kind == "user" and actor.get("type") == "IAMUser" and account == who.account and _same(name, who.name)
+
+
+def _is_issuer(who: Identity, issuer: Any) -> bool:
+    """Whether a session was made by them: of a federated user the user, of a role the role, but where each session is a person of its own."""
+    if not isinstance(issuer, str) or who.name.casefold().startswith(IDENTITY_CENTER):
+        return False
+    kind, name = kind_and_name(issuer)
+    return kind == who.kind and issuer.split(":")[4] == who.account and _same(name, who.name)
 
 
 def _is_target(who: Identity, task: Mapping[str, Any]) -> bool:

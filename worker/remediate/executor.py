@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
 from worker.aws import Accounts
 from worker.model import Approval, Message, Verdict
 from worker.modes import Mode
@@ -37,7 +35,7 @@ from worker.remediate.guards import Identity, Judgement, Limits, Stance
 from worker.remediate.quarantine import Quarantine
 from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Plan, Refusal
-from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
+from worker.remediate.tasks import TaskMessage, TaskReader, TaskRefusedError
 from worker.settings import Settings
 from worker.state.store import Claim, Store, StoreError
 
@@ -115,7 +113,7 @@ class Executor:
 
     async def _taken_up(self, approval: Approval, outcome: str, work: Callable[[TaskMessage], Awaitable[Verdict]]) -> Verdict:
         try:
-            task = self._reader.read(orjson.dumps({"schema": TASK_SCHEMA, **approval.task}).decode())
+            task = self._reader.take_up(approval.task)
         except TaskRefusedError as refused:
             self._metrics.task_refused(refused.reason, task_id=approval.id, detail=str(refused))
             if outcome != "approved":
@@ -241,7 +239,10 @@ class Executor:
         task = work.attempt.task
         if work.agreed is not None:
             unseen = [step.says for step in plan.steps if not step.is_among(work.agreed.steps)]
-            return await self._asked(work, plan, f"live state asks for more than was shown: {'; '.join(unseen)}") if unseen else None
+            if unseen:
+                return await self._asked(work, plan, f"live state asks for more than was shown: {'; '.join(unseen)}")
+            # A no may have been given while it was planned, and this is the last moment to heed it.
+            return await self._waits_otherwise(task, work.agreed)
         if work.judgement.stance is Stance.ASK:
             return await self._asked(work, plan, f"{work.judgement.reason}: {work.judgement.says}")
         lost = guards.judge_loss(self._limits) if plan.irreversible else None
@@ -255,6 +256,9 @@ class Executor:
     async def _asked(self, work: _Work, plan: Plan, why: str) -> Verdict:
         """Have the task wait for people. Journaled first: what waits and no line tells of would be asked about in vain."""
         task, now = work.attempt.task, self._means.clock()
+        answered = await self._waits_otherwise(task, work.agreed)
+        if answered is not None:
+            return answered
         needed = 2 if any(scope.covers(task.action.name, task.target.account) for scope in self._two_approvers) else 1
         executors = ((await self._identity(None)).arn, work.attempt.own.arn)
         steps = tuple(step.as_dict() for step in plan.steps)
@@ -282,11 +286,16 @@ class Executor:
         if verdict is not None:
             await attempt.release()
             return verdict
-        # A try may have died half way: with the state that it left, what it did can be undone.
+        # A try may have died half way: with the state that it left, what it did can be undone. Of all others nothing is asked.
+        left: Mapping[str, Any] | None = None
         try:
-            left: Mapping[str, Any] | None = (await attempt.look()).state
-        except FAILURES:
-            left = None
+            if await self._means.store.settled([task.begun]):
+                left = (await attempt.look()).state
+        except FAILURES as error:
+            # Told later rather than without that state, for what is settled is told no more.
+            self._metrics.remediated(task.action.name, "failed", task_id=task.id, detail=reason(error))
+            await attempt.release()
+            return Verdict(delete=False, reason="failed")
         await attempt.journal(outcome, None, after=left)
         await attempt.settle(task.claim)
         return self._ended(task, outcome)

@@ -130,6 +130,10 @@ class ActionCalls:
     destroys: tuple[str, ...] = ()
 
 
+NO_PARAMS: Mapping[str, Any] = {"type": "object", "additionalProperties": False}
+"""The schema of the params of an action that has none."""
+
+
 class Action(Protocol):
     """One way to mend. `params` is the JSON Schema of the task's params, `target_type` the type of its target, `undoing` says how it is undone."""
 

@@ -1,8 +1,8 @@
 """A task message, read as what it is: untrusted input. Pure.
 
 In goes the body of a queue message, out comes a `TaskMessage` or a `TaskRefusedError` whose reason is one of `REASONS`. Whoever can write to the
-task queue wrote it, so: its size is bounded before it is parsed, its signature is checked before anything else of it is looked at (where there is a
-key), its form is held to the shipped JSON Schema, its `params` to the schema of its action, every name to the letters AWS allows, its id to what an id
+task queue wrote it, so: its size is bounded before it is parsed and its depth right after, its signature is checked before anything else of it is looked at (where
+there is a key), its form is held to the shipped JSON Schema, its `params` to the schema of its action, every name to the letters AWS allows, its id to what an id
 of this task must be, and its target to what its finding supports.
 """
 
@@ -28,6 +28,9 @@ TASK_SCHEMA = "trailmend.task/1"
 
 MAX_BODY_BYTES = 256 * 1024
 """Far above any task of ours, and what a journal line can hold in any store."""
+
+DEEPEST = 50
+"""Lists and objects within each other. Ours have fewer than ten; what is read here is written again, and no writer goes down for ever."""
 
 REASONS = (
     "oversized",
@@ -128,6 +131,14 @@ class TaskReader:
         """The task in a text of our own, such as the journal's: held to its form alone. Raises `TaskRefusedError`."""
         return self._task(_parsed(body))
 
+    def take_up(self, task: Mapping[str, Any]) -> TaskMessage:
+        """The task that `TaskMessage.as_dict` told, held to its form alone. Raises `TaskRefusedError`."""
+        try:
+            body = orjson.dumps({"schema": TASK_SCHEMA, **task}).decode()
+        except orjson.JSONEncodeError as error:
+            raise TaskRefusedError("wrong-schema", f"it cannot be written as JSON: {error}") from None
+        return self.read(body)
+
     def _task(self, value: Any) -> TaskMessage:
         _hold(self._envelope, value, "wrong-schema")
         created_at = _moment(value["created_at"])
@@ -157,9 +168,21 @@ def _parsed(body: str) -> Any:
     if size > MAX_BODY_BYTES:
         raise TaskRefusedError("oversized", f"{size} bytes; a task has at most {MAX_BODY_BYTES}")
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise TaskRefusedError("not-json", str(error)) from None
+    _hold_to_depth(value)
+    return value
+
+
+def _hold_to_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        members = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [inner for some in members for inner in some if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise TaskRefusedError("wrong-schema", f"more than {DEEPEST} lists and objects within each other")
 
 
 def _hold_to_keys(value: Mapping[str, Any], keys: Sequence[bytes]) -> None:

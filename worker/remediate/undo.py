@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from worker.modes import Mode
 from worker.remediate import guards
 from worker.remediate.actions import ACTIONS
@@ -21,7 +19,7 @@ from worker.remediate.guards import Judgement, Limits, Stance
 from worker.remediate.history import History
 from worker.remediate.sentry import Sentry
 from worker.remediate.steps import Clients, Done, Plan, Refusal, Step
-from worker.remediate.tasks import TASK_SCHEMA, TaskMessage, TaskReader, TaskRefusedError
+from worker.remediate.tasks import TaskMessage, TaskReader, TaskRefusedError
 from worker.state.store import Claim
 
 
@@ -51,7 +49,7 @@ class Undo:
         if isinstance(done, str):
             return done
         try:
-            task = TaskReader(ACTIONS).read(orjson.dumps({"schema": TASK_SCHEMA, **history.task}).decode())
+            task = TaskReader(ACTIONS).take_up(history.task)
         except TaskRefusedError as refused:
             return f"the journal's task is none that could be worked: {refused}"
         return cls(means, limits, task, done, (await means.identity(None)).arn)

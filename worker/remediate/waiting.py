@@ -1,7 +1,7 @@
 """What goes on beside the task queue: tasks that wait for people are looked at every few seconds, and carried out or ended once that is decided.
 
 Any number of executors may look at once: the claim of a task makes one of them the one. What fails is tried again, later and later. A stop waits
-for what is in hand, and what it cuts short is taken up like a task that died.
+for what has begun, and what it cuts short is taken up like a task that died.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from worker.state.store import Store, StoreError
 LOOK_EVERY_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=15)
 """Between the tries of one that was not brought to an end: doubled each time from the first to the longest."""
+AT_ONCE = 8
+"""However many are decided: each may be half a dozen calls of AWS, and IAM throttles by account."""
 LAST_WORK_SECONDS = 4.0
 """How long a stop waits. The queue has had its grace (25 s) by then, and a container is killed after 30 s."""
 
@@ -31,6 +33,8 @@ class Waiting:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._hands = asyncio.Semaphore(AT_ONCE)
+        self._stopping = False
         self._in_hand: dict[str, asyncio.Task[None]] = {}
         self._tries: dict[str, int] = {}
         self._not_before: dict[str, datetime] = {}
@@ -41,9 +45,10 @@ class Waiting:
             try:
                 while True:
                     await asyncio.sleep(LOOK_EVERY_SECONDS)
-                    for approval in await self._decided():
-                        self._in_hand[approval.id] = group.create_task(self._see_to(approval))
+                    for approval in await self._found():
+                        self._in_hand[approval.id] = group.create_task(self._in_turn(approval))
             except asyncio.CancelledError:
+                self._stopping = True
                 if self._in_hand:
                     await asyncio.wait(self._in_hand.values(), timeout=LAST_WORK_SECONDS)
                 raise
@@ -52,6 +57,21 @@ class Waiting:
         """Look once, and see to what is decided, one after another."""
         for approval in await self._decided():
             await self._see_to(approval)
+
+    async def _found(self) -> Sequence[Approval]:
+        try:
+            return await self._decided()
+        except Exception as error:  # noqa: BLE001  # a row that cannot be read must not take the messages in hand down with it
+            self._metrics.fault("approvals", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
+            return ()
+
+    async def _in_turn(self, approval: Approval) -> None:
+        try:
+            async with self._hands:
+                if not self._stopping:
+                    await self._see_to(approval)
+        finally:
+            self._in_hand.pop(approval.id, None)
 
     async def _decided(self) -> Sequence[Approval]:
         """What is not in hand, and whose time has come."""
@@ -80,8 +100,6 @@ class Waiting:
         except Exception as error:  # noqa: BLE001  # a defect of ours must not take the messages in hand down with it
             self._metrics.fault("approvals", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
             self._put_off(approval)
-        finally:
-            self._in_hand.pop(approval.id, None)
 
     async def _stands(self, approval: Approval) -> bool:
         standing_now = await self._store.approval(approval.id)

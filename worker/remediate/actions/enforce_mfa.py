@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import keys_of, owner_arn, stops
-from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
+from worker.remediate.steps import NO_PARAMS, ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
 
 POLICY_NAME = "TrailmendEnforceMfa"
 
@@ -55,7 +55,7 @@ class EnforceMfa:
         reads=("iam:GetUser", "iam:GetUserPolicy", "iam:GetLoginProfile", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy"),
     )
-    params: ClassVar[Mapping[str, Any]] = {"type": "object"}
+    params: ClassVar[Mapping[str, Any]] = NO_PARAMS
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """A policy of our name that says anything else is set right."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import Key, deactivation, keys_of, owner_arn, reactivations, stops
-from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted
+from worker.remediate.steps import NO_PARAMS, ActionCalls, Clients, Done, Plan, Refusal, Wanted
 
 POLICY_NAME = "TrailmendQuarantine"
 POLICY: Mapping[str, Any] = {
@@ -36,7 +36,7 @@ class QuarantineUser:
         reads=("iam:GetUser", "iam:GetUserPolicy", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed"),
         changes=("iam:PutUserPolicy", "iam:DeleteUserPolicy", "iam:UpdateAccessKey"),
     )
-    params: ClassVar[Mapping[str, Any]] = {"type": "object"}
+    params: ClassVar[Mapping[str, Any]] = NO_PARAMS
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """The policy first: it holds at once what the keys' end would leave running."""

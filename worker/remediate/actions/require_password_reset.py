@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worker.remediate.keys import owner_arn
-from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
+from worker.remediate.steps import NO_PARAMS, ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class RequirePasswordReset:
         reads=("iam:GetUser", "iam:GetLoginProfile"),
         changes=("iam:UpdateLoginProfile",),
     )
-    params: ClassVar[Mapping[str, Any]] = {"type": "object"}
+    params: ClassVar[Mapping[str, Any]] = NO_PARAMS
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """Refuses where there is no user or no console password."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from worker.remediate.inline import InlinePolicy
-from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
+from worker.remediate.steps import NO_PARAMS, ActionCalls, Clients, Done, Plan, Refusal, Wanted, found
 
 POLICY_NAME = "TrailmendRevokeOlderSessions"
 """The console's is AWSRevokeOlderSessions: a revocation made there is left as it is."""
@@ -33,7 +33,7 @@ class RevokeRoleSessions:
         reads=("iam:GetRole", "iam:GetRolePolicy"),
         changes=("iam:PutRolePolicy", "iam:DeleteRolePolicy"),
     )
-    params: ClassVar[Mapping[str, Any]] = {"type": "object"}
+    params: ClassVar[Mapping[str, Any]] = NO_PARAMS
 
     async def plan(self, task: Wanted, clients: Clients) -> Plan | Refusal:
         """Sessions that were revoked since the task was made are as wanted. Refuses where the role is gone, or AWS's own."""
