@@ -158,14 +158,14 @@ async def test_a_store_that_fails_is_told_and_the_watch_goes_on(watch: Watch, mo
         pass
 
     async def overdue(now: datetime, limit: int) -> object:
-        if looks == 1:
-            raise StoreError("down")
+        if looks < 3:
+            raise (StoreError("down"), ValueError("a defect"))[looks - 1]
         return await real(now, limit)
 
     async def sleep(_: float) -> None:
         nonlocal looks
         looks += 1
-        if looks > 2:
+        if looks > 3:
             raise EndError
 
     monkeypatch.setattr(watch.store, "overdue", overdue)
@@ -174,6 +174,7 @@ async def test_a_store_that_fails_is_told_and_the_watch_goes_on(watch: Watch, mo
         await OwnRecords(watch.store, counted, lambda: watch.now, "one", sleep).watch()
     assert outcomes(counted) == {"unconfirmed": 1}
     assert sample(counted, "faults_total", stage="confirm", reason="store") == 1
+    assert sample(counted, "faults_total", stage="confirm", reason="unexpected") == 1
 
 
 JSON = st.recursive(

@@ -55,6 +55,8 @@ class OwnRecords:
                 await self.miss()
             except StoreError as error:
                 self.metrics.fault("confirm", "store", detail=str(error))
+            except Exception as error:  # noqa: BLE001  # a defect of ours must not take the messages in hand down with it
+                self.metrics.fault("confirm", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
 
     async def miss(self) -> None:
         """Count what is overdue as unconfirmed. Raises `StoreError`."""
