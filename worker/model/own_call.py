@@ -121,6 +121,11 @@ def call_key(request_id: str) -> str:
     return f"call|{request_id}"
 
 
+def awaited_key(request_id: str) -> str:
+    """What is settled, too, of a call that CloudTrail was asked to tell of, and stays so once it has."""
+    return f"call awaited|{request_id}"
+
+
 def is_marked(record: Record) -> bool:
     """Whether the record of a change says that we made its call. Anybody's may: it is only what makes it worth asking.
 

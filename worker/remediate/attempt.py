@@ -17,7 +17,7 @@ from typing import Any, Self
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.aws import AccountClosedError, Accounts, explain, request_id
-from worker.model import Expectation, Intention, JournalEntry, call_key
+from worker.model import Expectation, Intention, JournalEntry, awaited_key, call_key
 from worker.modes import Mode, Modes
 from worker.remediate import guards
 from worker.remediate.guards import Identity
@@ -221,7 +221,9 @@ class Attempt:
         # CloudTrail tells of a refused call too, but not of each: of one that was throttled it may not.
         if answered is not None and means.confirming and not refused:
             told = (answered, self.task.id, self.task.action.name, intention.account, intention.api)
-            await means.store.expect(Expectation(*told, due_at=now + means.confirming), self.claimant, now, spent=spent)
+            await means.store.expect(
+                Expectation(*told, due_at=now + means.confirming), self.claimant, now, spent=[*spent, awaited_key(answered)]
+            )
         elif known:
             await means.store.settle([*map(call_key, known), *spent], self.claimant, now)
 
