@@ -19,7 +19,9 @@ from worker.state.store import StoreError
 
 ACCOUNT = "111122223333"
 TASK = "0f0e0d0c-0000-5000-8000-000000000001"
-INTENDED = Intention.of("enforce-mfa", TASK, "0123456789abcdef" * 2, NOON, ACCOUNT, "iam", "PutUserPolicy")
+PARAMETERS = {"UserName": "ada", "PolicyName": "MfaFirst", "PolicyDocument": "{}"}
+TOLD = {"userName": "ada", "policyName": "MfaFirst", "policyDocument": "{ }"}
+INTENDED = Intention.of("enforce-mfa", TASK, "0123456789abcdef" * 2, NOON, ACCOUNT, "iam", "PutUserPolicy", PARAMETERS)
 
 
 @dataclass
@@ -54,6 +56,7 @@ def record(request_id: str = "r-1", agent: object = "trailmend", **changed: obje
         "recipientAccountId": ACCOUNT,
         "requestID": request_id,
         "userAgent": agent,
+        "requestParameters": TOLD,
         **changed,
     }
     return Record(told, Origin(path="test"))
@@ -122,6 +125,9 @@ async def test_the_first_record_of_a_call_that_was_never_answered_is_ours_and_no
     [
         {"eventName": "CreateAccessKey"},
         {"eventSource": "ec2.amazonaws.com"},
+        {"requestParameters": {**TOLD, "userName": "eve"}},
+        {"requestParameters": {**TOLD, "policyName": "AdminAll"}},
+        {"requestParameters": None},
         {"recipientAccountId": "444455556666"},
         {"eventTime": (NOON + timedelta(minutes=6)).isoformat()},
         {"eventTime": (NOON - timedelta(minutes=2)).isoformat()},
@@ -148,6 +154,25 @@ async def test_an_answered_call_leaves_no_token_to_be_used(watch: Watch) -> None
     assert await one.among([record("r-7", INTENDED.agent)]) == frozenset()
 
 
+async def test_a_call_that_is_written_down_while_its_record_is_read_is_no_strangers(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its token is spent between the two looks."""
+    call = await watch.expect("r-2")
+    await watch.store.settle([INTENDED.key], "executor", NOON)
+    real, looks = watch.store.settled, 0
+
+    async def settled(keys: list[str]) -> object:
+        nonlocal looks
+        known, looks = await real(keys), looks + 1
+        if looks == 1:
+            await watch.store.expect(replace(call, request_id="r-1"), "executor", NOON, spent=[INTENDED.spent])
+        return known
+
+    monkeypatch.setattr(watch.store, "settled", settled)
+    one, counted = watch.process("one")
+    assert await one.among([record("r-1", INTENDED.agent), record("r-7", INTENDED.agent)]) == {"r-1"}
+    assert outcomes(counted) == {"confirmed": 1}
+
+
 async def test_a_store_that_fails_is_told_and_the_watch_goes_on(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the process ends."""
     await watch.expect()
@@ -158,14 +183,14 @@ async def test_a_store_that_fails_is_told_and_the_watch_goes_on(watch: Watch, mo
         pass
 
     async def overdue(now: datetime, limit: int) -> object:
-        if looks == 1:
-            raise StoreError("down")
+        if looks < 3:
+            raise (StoreError("down"), ValueError("a defect"))[looks - 1]
         return await real(now, limit)
 
     async def sleep(_: float) -> None:
         nonlocal looks
         looks += 1
-        if looks > 2:
+        if looks > 3:
             raise EndError
 
     monkeypatch.setattr(watch.store, "overdue", overdue)
@@ -174,6 +199,7 @@ async def test_a_store_that_fails_is_told_and_the_watch_goes_on(watch: Watch, mo
         await OwnRecords(watch.store, counted, lambda: watch.now, "one", sleep).watch()
     assert outcomes(counted) == {"unconfirmed": 1}
     assert sample(counted, "faults_total", stage="confirm", reason="store") == 1
+    assert sample(counted, "faults_total", stage="confirm", reason="unexpected") == 1
 
 
 JSON = st.recursive(

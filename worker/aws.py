@@ -29,6 +29,7 @@ from worker.settings import Settings
 SESSION_NAME = MARK
 AWS_CALLS = ("sts:GetCallerIdentity", "sts:AssumeRole")
 _AGENT: ContextVar[str | None] = ContextVar("agent", default=None)
+_TRIES: ContextVar[list[str | None] | None] = ContextVar("tries", default=None)
 
 THROTTLED = frozenset(
     {
@@ -90,12 +91,17 @@ def explain(error: BaseException) -> AwsFault:
 
 
 @contextmanager
-def telling(agent: str) -> Iterator[None]:
-    """Within it, every call made here ends its user agent with this word, which CloudTrail then tells (of the first KB)."""
-    token = _AGENT.set(agent)
+def telling(agent: str) -> Iterator[list[str | None]]:
+    """Within it, every call made here ends its user agent with this word, which CloudTrail then tells (of the first KB).
+
+    Answers the request ids of its tries, as they come: None for one that AWS did not answer, or without an id.
+    """
+    tries: list[str | None] = []
+    token, heard = _AGENT.set(agent), _TRIES.set(tries)
     try:
-        yield
+        yield tries
     finally:
+        _TRIES.reset(heard)
         _AGENT.reset(token)
 
 
@@ -104,6 +110,17 @@ def _tell(request: Any, **_: Any) -> None:
         told = request.headers.get("User-Agent", MARK)
         del request.headers["User-Agent"]  # setting a header here adds another of its name
         request.headers["User-Agent"] = f"{told} {agent}"
+
+
+def _hear(parsed_response: Mapping[str, Any] | None, **_: Any) -> None:
+    if (tries := _TRIES.get()) is not None:
+        tries.append(request_id(parsed_response or {}))
+
+
+def request_id(answer: Mapping[str, Any]) -> str | None:
+    """The request id in a client's answer, or in that of a `ClientError`."""
+    told = answer.get("ResponseMetadata", {}).get("RequestId")
+    return str(told) if told else None
 
 
 def session(environment: Mapping[str, str]) -> AioSession:
@@ -207,6 +224,7 @@ class Accounts:
         )
         # Once it is signed, which the user agent has no part in, and after botocore has written that anew: handlers of a longer name come first.
         session.register("request-created", _tell, unique_id="trailmend")
+        session.register("response-received", _hear, unique_id="trailmend-hears")
         create: Any = session.create_client  # the stubs know each service by a literal
         client: AbstractAsyncContextManager[Any] = create(service, region_name=region or self.region, config=config)
         return client

@@ -7,7 +7,7 @@ expects to see is confirmed by the first record of it, or counted as unconfirmed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,10 +36,13 @@ class OwnRecords:
         by_id = {request_id: one for one in records if (request_id := one.text("requestID")) is not None}
         known = await self.store.settled([call_key(request_id) for request_id in by_id])
         ours = {request_id for request_id in by_id if call_key(request_id) in known}
-        for request_id in sorted(by_id.keys() - ours):
-            intention = Intention.claimed_by(by_id[request_id])
-            if intention is not None and await self._is_intended(intention, request_id):
-                ours.add(request_id)
+        claimed = {one: told for one in sorted(by_id.keys() - ours) if (told := Intention.claimed_by(by_id[one])) is not None}
+        if claimed:
+            ours |= await self._intended(claimed)
+        if lost := [call_key(one) for one in claimed if one not in ours]:
+            # Its answer may have been written down since the first look, and the token spent with it.
+            known = await self.store.settled(lost)
+            ours |= {one for one in claimed if call_key(one) in known}
         for call in await self.store.expected(sorted(ours)) if ours else ():
             await self._confirm(call)
         for record in records:
@@ -55,6 +58,8 @@ class OwnRecords:
                 await self.miss()
             except StoreError as error:
                 self.metrics.fault("confirm", "store", detail=str(error))
+            except Exception as error:  # noqa: BLE001  # a defect of ours must not take the messages in hand down with it
+                self.metrics.fault("confirm", "unexpected", detail=f"{type(error).__name__}: {error}", exc_info=error)
 
     async def miss(self) -> None:
         """Count what is overdue as unconfirmed. Raises `StoreError`."""
@@ -62,10 +67,13 @@ class OwnRecords:
             if await self.store.miss(call):
                 self._tell(call, "unconfirmed")
 
-    async def _is_intended(self, intention: Intention, request_id: str) -> bool:
-        """Whether a record of an unknown request id is of a call that was intended and never answered; of several the first one is."""
-        if await self.store.settled([intention.key, intention.spent]) != {intention.key}:
-            return False
+    async def _intended(self, claimed: Mapping[str, Intention]) -> frozenset[str]:
+        """Those of unknown request ids whose records are of calls that were intended and never answered; of several of one call the first."""
+        known = await self.store.settled([key for one in claimed.values() for key in (one.key, one.spent)])
+        open_yet = {request_id: one for request_id, one in claimed.items() if one.key in known and one.spent not in known}
+        return frozenset([request_id for request_id, one in open_yet.items() if await self._won(one, request_id)])
+
+    async def _won(self, intention: Intention, request_id: str) -> bool:
         # Claimed in the name of the request id, so that the same record may come again, and no other.
         if await self.store.claim(intention.spent, request_id, self.clock(), LEASE) is not Claim.WON:
             return False

@@ -317,3 +317,11 @@ async def test_what_cloudtrail_told_of_a_tasks_calls_is_shown(world: World, caps
     await world.handle(json.dumps(other), remediation_mode=Mode.SHADOW)
     assert await trailmend("show", other["id"]) == 0
     assert "CloudTrail" not in capsys.readouterr().out
+
+
+async def test_of_calls_that_cloudtrail_was_not_asked_about_none_is_called_confirmed(world: World, capsys: Any) -> None:
+    """With CONFIRM_SECONDS=0."""
+    unasked = await a_user_without_mfa(world)
+    await world.handle(json.dumps(unasked), confirm_seconds=0)
+    assert await trailmend("show", unasked["id"]) == 0
+    assert "CloudTrail: 1 not asked for of 1 calls" in capsys.readouterr().out

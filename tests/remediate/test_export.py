@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
@@ -23,7 +24,7 @@ from worker.aws import Accounts
 from worker.model import JournalEntry
 from worker.modes import Lock
 from worker.remediate import export, exported
-from worker.remediate.archive import Archive, ArchiveError
+from worker.remediate.archive import Archive, ArchiveError, Kept
 from worker.remediate.export import Export, check
 from worker.remediate.exported import SpoiltError
 from worker.settings import Settings
@@ -311,6 +312,68 @@ async def test_a_store_that_cannot_be_read_is_counted_too(house: House, monkeypa
     assert sample(counted, "journal_exports_total", outcome="failed") == 1
 
 
+async def looked(exporting: Export, counted: Any) -> None:
+    """One look of the watch, which must go on to its sleep."""
+
+    async def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await export.watch(exporting, counted, "one", sleep)
+
+
+async def test_another_journal_than_the_exported_one_is_told_and_nothing_more_of_it_exported(house: House) -> None:
+    """Shorter or longer than what was exported, empty or truncated while a process runs: the alert hears of it."""
+    await house.append(1, 2, 3)
+    running = house.export()
+    assert await running.once() == 3
+    for numbers in ((), (1, 2), (7, 8, 9), (7, 8, 9, 10, 11), (1, 2, 9, 10)):
+        store, counted = await rewritten(house, *numbers), metrics()
+        await house.store.release("journal export", "one")
+        running.store = store
+        for exporting in (running, house.export(store=store)):
+            with pytest.raises(SpoiltError, match="line 3 was exported to s3://journal-bucket/trailmend/ and is"):
+                await exporting.once()
+            await looked(exporting, counted)
+            assert sample(counted, "journal_unexported_lines") == max(len(numbers), 1)
+        await store.close()
+    assert len(await house.keys()) == 1
+
+
+async def test_a_planted_object_does_not_say_where_the_export_stands(house: House) -> None:
+    """Whoever may write there could else have the export skip what is to come."""
+    await house.append(1, 2)
+    await house.export().once()
+    planted = exported.pack(1_000, [line async for line in house.store.journal()])
+    await house.s3.put_object(Bucket=BUCKET, Key="trailmend/000000001000.jsonl", Body=planted)
+    await house.append(3)
+    counted = metrics()
+    await looked(house.export(), counted)
+    assert sample(counted, "journal_unexported_lines") == 3
+
+
+async def test_whatever_a_look_raises_is_counted_and_the_watch_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that cannot be read, or an answer that is cut short."""
+    await house.append(1, 2, 3)
+    await house.store._database.write("UPDATE journal SET line = ? WHERE number = 2", [("not json",)])
+    counted = metrics()
+    await looked(house.export(), counted)
+    assert sample(counted, "journal_exports_total", outcome="failed") == 1
+    assert sample(counted, "journal_unexported_lines") == 2
+    archive = house.archive()
+
+    class Cut:
+        async def get_object(self, **_: Any) -> Any:
+            raise aiohttp.ClientPayloadError("Response payload is not completed")
+
+    async def client(*_: Any) -> Any:
+        return Cut()
+
+    monkeypatch.setattr(house.accounts, "client", client)
+    with pytest.raises(ArchiveError, match="payload is not completed"):
+        await archive.read(Kept(1, "x", "v", 1))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(),
     lambda of: st.lists(of) | st.dictionaries(st.text(), of),
@@ -329,16 +392,16 @@ def test_what_is_packed_is_read_back_whatever_it_says(entries: list[JournalEntry
         for number, one in enumerate(entries):
             yield one, f"hash {number}", f"hash {number - 1}"
 
-    async def packed() -> list[tuple[int, bytes, int]]:
+    async def packed() -> list[tuple[int, bytes, int, str]]:
         return [one async for one in exported.batches(first, lines(), most_bytes)]
 
     objects = asyncio.run(packed())
-    read = [line for number, body, _ in objects for line in exported.unpack(number, body)]
+    read = [line for number, body, *_ in objects for line in exported.unpack(number, body)]
     assert [canonical.line(one) for one, _, _ in read] == [canonical.line(one) for one in entries]
     assert [(mark, before) for _, mark, before in read] == [(f"hash {n}", f"hash {n - 1}") for n in range(len(entries))]
-    assert [number for number, _, _ in objects] == [first + sum(count for _, _, count in objects[:n]) for n in range(len(objects))]
-    assert all(len(body) <= most_bytes or count == 1 for _, body, count in objects)
-    assert all(exported.first_of(exported.name(number)) == number for number, _, _ in objects)
+    assert [number for number, *_ in objects] == [first + sum(count for _, _, count, _ in objects[:n]) for n in range(len(objects))]
+    assert all(len(body) <= most_bytes or count == 1 for _, body, count, _ in objects)
+    assert all(exported.first_of(exported.name(number)) == number for number, *_ in objects)
 
 
 @given(st.binary(max_size=300))

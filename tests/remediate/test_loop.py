@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
 from aiobotocore.session import AioSession
+from botocore.exceptions import ConnectionClosedError
 
 from tests.fakes import sample
 from tests.remediate.scenes import SCENES, UNDOABLE, Scene, a_user_without_mfa
 from tests.remediate.world import ACCOUNT, CrashError, World
-from worker.model import Origin, Record, is_marked
+from worker.model import Origin, Record, call_key, is_marked
 from worker.own_records import OwnRecords
 from worker.remediate.calls import CALLS, INTEREST
 
@@ -28,15 +31,21 @@ class CloudTrail:
         self.session = session
         self.records: list[dict[str, Any]] = []
         self._agent = ""
+        self._asked: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        self.session.register("provide-client-params", self._begun, unique_id="test-begun")
         self.session.register("before-send", self._sent, unique_id="test-sent")
         self.session.register("after-call", self._answered, unique_id="test-answered")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.session.unregister("provide-client-params", unique_id="test-begun")
         self.session.unregister("before-send", unique_id="test-sent")
         self.session.unregister("after-call", unique_id="test-answered")
+
+    def _begun(self, params: dict[str, Any], **_: Any) -> None:
+        self._asked = {f"{name[0].lower()}{name[1:]}": value for name, value in params.items()}
 
     def _sent(self, request: Any, **_: Any) -> None:
         agent = request.headers["User-Agent"]
@@ -53,6 +62,7 @@ class CloudTrail:
                 "recipientAccountId": ACCOUNT,
                 "requestID": parsed["ResponseMetadata"]["RequestId"],
                 "userAgent": self._agent,
+                "requestParameters": self._asked,
                 "errorCode": parsed.get("Error", {}).get("Code"),
             }
         )
@@ -170,3 +180,36 @@ async def test_nothing_is_waited_for_where_nobody_asks_for_it(world: World, trai
     assert await world.store.overdue(world.now.replace(year=2100), 9) == []
     assert await ours(world, trail.records) == [True]
     assert sample(world.metrics, "records_own_total", call="known") == 1
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_call_that_was_tried_again_leaves_its_token_only_where_a_try_was_not_answered(
+    answered: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try that was throttled has a request id of its own, and is ours too."""
+    body = await a_user_without_mfa(world)
+    iam = await world.accounts.client("iam")
+    session, agents = iam._endpoint.http_session, list[str]()  # the wire itself, beneath every try
+    real = session.send
+
+    async def send(request: Any) -> Any:
+        if b"trailmend-call" not in request.headers.get("User-Agent", b""):
+            return await real(request)
+        agents.append(request.headers["User-Agent"].decode())
+        answer = await real(request)
+        if len(agents) > 1:
+            return answer
+        if not answered:
+            raise ConnectionClosedError(endpoint_url="x")
+        text = b"<ErrorResponse><Error><Code>Throttling</Code><Message>Slow</Message></Error><RequestId>R-1</RequestId></ErrorResponse>"
+        content = asyncio.get_running_loop().create_future()
+        content.set_result(text)
+        return SimpleNamespace(status_code=400, headers={}, content=content, raw=answer.raw)
+
+    monkeypatch.setattr(session, "send", send)
+    assert (await world.handle(json.dumps(body))).delete
+    assert len(agents) == 2
+    token = agents[0].split("trailmend-call/")[1]
+    assert await world.store.settled([f"call spent|{token}", call_key("R-1")]) == (
+        {f"call spent|{token}", call_key("R-1")} if answered else frozenset()
+    )

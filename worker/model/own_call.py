@@ -8,6 +8,8 @@ the call that was intended, is taken for it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ MARK = "trailmend"
 """Our role session name and source identity, and a word in the user agent of every call."""
 INTENDED_FOR = timedelta(minutes=5)
 """A call with all its tries (4 times 35 s) is over by then; what shows a token later is somebody else's."""
+NAMED = ("userName", "accessKeyId", "instanceProfileName", "roleName", "policyName", "status")
+"""The parameters of our calls of IAM that CloudTrail tells as they were sent: whom a call is on, and to what end. Of EC2's it spells some anew."""
 CLOCKS_APART = timedelta(minutes=1)
 
 _SESSION = f"/{MARK}"
@@ -28,17 +32,33 @@ _TOKEN = re.compile(r"trailmend-call/([a-z-]{1,64}\.[A-Za-z0-9-]{1,64}\.([0-9]{1
 
 @dataclass(frozen=True, slots=True)
 class Intention:
-    """A call that is about to be made: the API as AWS spells it, in an account. `token` stands in its user agent."""
+    """A call that is about to be made: the API as AWS spells it, in an account. `token` stands in its user agent.
+
+    `named` is a digest of those of its parameters that are `NAMED`; "" for a call of EC2, which is known by its API alone.
+    """
 
     token: str
     account: str
     source: str
     api: str
+    named: str
 
     @classmethod
-    def of(cls, action: str, task_id: str, secret: str, now: datetime, account: str, service: str, api: str) -> Self:
+    def of(
+        cls,
+        action: str,
+        task_id: str,
+        secret: str,
+        now: datetime,
+        account: str,
+        service: str,
+        api: str,
+        parameters: Mapping[str, Any],
+    ) -> Self:
         """A new one; `secret` is 32 random hexadecimal digits. What else is in the token is for whoever reads CloudTrail."""
-        return cls(f"{action}.{task_id}.{int(now.timestamp())}.{secret}", account, f"{service}.amazonaws.com", api)
+        source = f"{service}.amazonaws.com"
+        told = {f"{name[:1].lower()}{name[1:]}": value for name, value in parameters.items()}
+        return cls(f"{action}.{task_id}.{int(now.timestamp())}.{secret}", account, source, api, _digest(source, told))
 
     @classmethod
     def claimed_by(cls, record: Record) -> Self | None:
@@ -50,7 +70,7 @@ class Intention:
         made_at = datetime.fromtimestamp(int(found[2]), UTC)
         if not made_at - CLOCKS_APART <= at <= made_at + INTENDED_FOR:
             return None
-        return cls(found[1], account, record.source, record.name)
+        return cls(found[1], account, record.source, record.name, _digest(record.source, record.get("requestParameters")))
 
     @property
     def agent(self) -> str:
@@ -70,7 +90,7 @@ class Intention:
     @property
     def key(self) -> str:
         """What is settled before the call."""
-        return f"call intended|{self.account}|{self.source}|{self.api}|{self.token}"
+        return f"call intended|{self.account}|{self.source}|{self.api}|{self.named}|{self.token}"
 
     @property
     def spent(self) -> str:
@@ -101,6 +121,11 @@ def call_key(request_id: str) -> str:
     return f"call|{request_id}"
 
 
+def awaited_key(request_id: str) -> str:
+    """What is settled, too, of a call that CloudTrail was asked to tell of, and stays so once it has."""
+    return f"call awaited|{request_id}"
+
+
 def is_marked(record: Record) -> bool:
     """Whether the record of a change says that we made its call. Anybody's may: it is only what makes it worth asking.
 
@@ -117,6 +142,14 @@ def marks_of(record: Record) -> tuple[str, ...]:
     """Those of `user_agent`, `session_name` and `source_identity` that a record bears."""
     agent = record.event.get("userAgent")
     return (("user_agent",) if isinstance(agent, str) and MARK in agent else ()) + _sessions_marks(record.event)
+
+
+def _digest(source: str, parameters: object) -> str:
+    if source != "iam.amazonaws.com":
+        return ""
+    told = parameters if isinstance(parameters, Mapping) else {}
+    named = {name: value for name in NAMED if isinstance(value := told.get(name), str)}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 def _sessions_marks(event: Mapping[str, Any]) -> tuple[str, ...]:

@@ -333,12 +333,12 @@ class Metrics:
         if lines:
             self.log.info("journal_exported", lines=lines)
 
-    def journal_export_failed(self, left: int | None, detail: str) -> None:
+    def journal_export_failed(self, left: int | None, detail: str, exc_info: BaseException | None = None) -> None:
         """The journal could not be exported. `left`: what is not known to be; None leaves that as it was."""
         self._exports.labels("failed").inc()
         if left is not None:
             self._unexported.set(left)
-        self.log.error("journal_export_failed", left=left, detail=detail)
+        self.log.error("journal_export_failed", left=left, detail=detail, exc_info=exc_info)
 
     def task_refused(self, reason: str, **context: Any) -> None:
         self._refused.labels(reason).inc()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.addresses import Place
@@ -106,10 +107,10 @@ class Archive:
 
     @contextmanager
     def _told(self, asked: str) -> Iterator[None]:
-        # The one place where S3's errors become ours.
+        # The one place where S3's errors become ours. A body that is cut short comes as aiohttp tells it.
         try:
             yield
-        except (ClientError, BotoCoreError, OSError, TimeoutError) as error:
+        except (ClientError, BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
             fault = explain(error)
             advice = _ADVICE.get(fault.code) or _ADVICE_BY_KIND.get(fault.kind, "it will be tried again")
             raise ArchiveError(f"{asked}: {fault.text}; {advice}") from error

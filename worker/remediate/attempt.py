@@ -16,13 +16,13 @@ from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from worker.aws import AccountClosedError, Accounts, explain
-from worker.model import Expectation, Intention, JournalEntry, call_key
+from worker.aws import AccountClosedError, Accounts, explain, request_id
+from worker.model import Expectation, Intention, JournalEntry, awaited_key, call_key
 from worker.modes import Mode, Modes
 from worker.remediate import guards
 from worker.remediate.guards import Identity
 from worker.remediate.halt import Halt
-from worker.remediate.steps import Answered, Clients, Plan, Refusal, Step, take
+from worker.remediate.steps import Clients, Plan, Refusal, Step, take
 from worker.remediate.tasks import TaskMessage
 from worker.settings import Settings
 from worker.state.store import Claim, Store
@@ -188,7 +188,7 @@ class Attempt:
                     raise
                 await self.means.sleep(wait)
             else:
-                self.request_ids.append(Answered.of(answer).request_id)
+                self.request_ids.append(request_id(answer))
                 return answer
         raise AssertionError("the last try either answers or raises")
 
@@ -199,28 +199,35 @@ class Attempt:
     async def _called(self, step: Step) -> Mapping[str, Any]:
         means, task = self.means, self.task
         now, account = means.clock(), task.target.account
-        intention = Intention.of(task.action.name, task.id, means.secret(16), now, account, step.service, step.api)
+        intention = Intention.of(task.action.name, task.id, means.secret(16), now, account, step.service, step.api, step.parameters)
         await means.store.settle([intention.key], self.claimant, now)
+        tries: list[str | None] = []
         try:
-            answer = await take(step, self.clients, intention.agent)
+            answer = await take(step, self.clients, intention.agent, tries)
         except ClientError as error:
-            await self._note(intention, Answered.of(error.response), refused=True)
+            await self._note(intention, request_id(error.response), tries, refused=True)
             raise
-        await self._note(intention, Answered.of(answer), refused=False)
+        except BotoCoreError:
+            await self._note(intention, None, [*tries, None], refused=True)
+            raise
+        await self._note(intention, request_id(answer), tries, refused=False)
         return answer
 
-    async def _note(self, intention: Intention, answered: Answered, *, refused: bool) -> None:
-        """Write down the request id of a call. A try before that got no answer has one too, and is then known by the intention alone."""
+    async def _note(self, intention: Intention, answered: str | None, tries: Sequence[str | None], *, refused: bool) -> None:
+        """Write down the request ids of a call and of its tries before. A try that got no answer has one too, and is then known by the intention alone."""
         means, now = self.means, self.means.clock()
-        if answered.request_id is None:
-            return
-        spent = () if answered.retried else (intention.spent,)
+        known = dict.fromkeys(one for one in (*tries, answered) if one is not None)
+        spent = [call_key(one) for one in known if one != answered]
+        if answered is not None and None not in tries:
+            spent.append(intention.spent)
         # CloudTrail tells of a refused call too, but not of each: of one that was throttled it may not.
-        if refused or not means.confirming:
-            await means.store.settle([call_key(answered.request_id), *spent], self.claimant, now)
-            return
-        told = (answered.request_id, self.task.id, self.task.action.name, intention.account, intention.api)
-        await means.store.expect(Expectation(*told, due_at=now + means.confirming), self.claimant, now, spent=spent)
+        if answered is not None and means.confirming and not refused:
+            told = (answered, self.task.id, self.task.action.name, intention.account, intention.api)
+            await means.store.expect(
+                Expectation(*told, due_at=now + means.confirming), self.claimant, now, spent=[*spent, awaited_key(answered)]
+            )
+        elif known:
+            await means.store.settle([*map(call_key, known), *spent], self.claimant, now)
 
     async def _verified(self) -> Mapping[str, Any]:
         left: Sequence[str] = ()

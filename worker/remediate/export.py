@@ -22,6 +22,7 @@ LEASE = timedelta(minutes=5)
 MOST_BYTES = 8 * 2**20
 """Of one object; a line of its own, with a fleet's plan, may be longer."""
 MOST_COUNTED = 1_000
+_ADVICE = "see `trailmend tasks verify-journal --exported`, and set another prefix to go on"
 FAILURES = (ArchiveError, SpoiltError, StoreError)
 
 
@@ -33,19 +34,21 @@ class Export:
     archive: Archive
     retain: timedelta
     clock: Callable[[], datetime]
-    _last: int | None = field(default=None, init=False)
+    _last: tuple[int, str] | None = field(default=None, init=False)
     _known: int = field(default=0, init=False)
 
     async def once(self) -> int:
-        """Export all that is new; answers its lines. Raises one of `FAILURES`."""
+        """Export all that is new; answers its lines. Raises one of `FAILURES`: `SpoiltError` too where the store's journal is not the exported one."""
         written, refused_at = 0, -1
-        while (stands := await self._stands()) != refused_at:
-            async for first, body, count in exported.batches(stands + 1, self.store.journal(stands), MOST_BYTES):
+        while (stands := (last := await self._stands())[0]) != refused_at:
+            lines = await self._beyond(*last)
+            self._known = stands
+            async for first, body, count, head in exported.batches(stands + 1, lines, MOST_BYTES):
                 if not await self.archive.write(first, body, self.clock() + self.retain):
                     refused_at = first - 1  # another was there before us, and the export stands further on
                     self.doubt()
                     break
-                self._last = self._known = first + count - 1
+                self._last, self._known = (first + count - 1, head), first + count - 1
                 written += count
             else:
                 return written
@@ -55,16 +58,28 @@ class Export:
         """Read from the archive again where the export stands: a write may have failed, or another process may have written."""
         self._last = None
 
-    async def _stands(self) -> int:
-        """The number of the last line that is exported."""
+    async def _stands(self) -> tuple[int, str]:
+        """The number of the last line that is exported (0: there is none), and its hash."""
         if self._last is None:
             kept = await self.archive.kept()
-            self._last = kept[-1].first - 1 + len(exported.unpack(kept[-1].first, await self.archive.read(kept[-1]))) if kept else 0
-            self._known = self._last
+            told = exported.unpack(kept[-1].first, await self.archive.read(kept[-1])) if kept else []
+            self._last = (kept[-1].first - 1 + len(told), told[-1][1]) if told else (0, "")
         return self._last
 
+    async def _beyond(self, stands: int, head: str) -> AsyncIterator[Line]:
+        """The store's lines beyond the last exported one, which must be there as it was exported: else they are another journal's."""
+        if stands == 0:
+            return self.store.journal()
+        lines = self.store.journal(stands - 1)
+        ours = await anext(lines, None)
+        if ours is None or ours[1] != head:
+            self._known = 0
+            why = "is not in the store: lines were cut off its end" if ours is None else "is another in the store"
+            raise SpoiltError(f"line {stands} was exported to {self.archive.place} and {why}, or it is another journal's; {_ADVICE}")
+        return lines
+
     async def left(self) -> int | None:
-        """How many lines are not known to be exported, counted up to a number; None where that cannot be told."""
+        """How many lines are not known to be exported, counted up to a number and to one that cannot be read; None where the store does not answer."""
         left = 0
         try:
             async for _ in self.store.journal(self._known):
@@ -73,6 +88,8 @@ class Export:
                     break
         except StoreError:
             return None
+        except Exception:  # noqa: BLE001  # whatever a damaged line raises
+            return left + 1
         return left
 
 
@@ -85,9 +102,16 @@ async def watch(export: Export, metrics: Metrics, owner: str, sleep: Callable[[f
             else:
                 export.doubt()
                 metrics.journal_exported(0)
+        except SpoiltError as error:
+            export.doubt()
+            # To be told, though the store may have no line left that was not exported.
+            metrics.journal_export_failed(max(await export.left() or 0, 1), str(error))
         except FAILURES as error:
             export.doubt()
             metrics.journal_export_failed(await export.left(), str(error))
+        except Exception as error:  # noqa: BLE001  # a damaged line, or a defect of ours, must not take the tasks in hand down with it
+            export.doubt()
+            metrics.journal_export_failed(await export.left(), f"{type(error).__name__}: {error}", exc_info=error)
         await sleep(EVERY_SECONDS)
 
 

@@ -60,17 +60,21 @@ def unpack(first: int, body: bytes) -> list[Line]:
     return lines
 
 
-async def batches(first: int, lines: AsyncIterator[Line], most_bytes: int) -> AsyncIterator[tuple[int, bytes, int]]:
-    """Lines in objects of at most so many bytes (a longer line has one for itself): each with its first line's number, its body and its lines."""
+async def batches(first: int, lines: AsyncIterator[Line], most_bytes: int) -> AsyncIterator[tuple[int, bytes, int, str]]:
+    """Lines in objects of at most so many bytes (a longer line has one for itself): each with its first line's number, its body, its lines
+    and the hash of the last of them.
+    """
     packed: list[bytes] = []
+    head = ""
     async for line in lines:
         one = pack(first + len(packed), [line])
         if packed and sum(map(len, packed)) + len(one) > most_bytes:
-            yield first, b"".join(packed), len(packed)
+            yield first, b"".join(packed), len(packed), head
             first, packed = first + len(packed), []
         packed.append(one)
+        head = line[1]
     if packed:
-        yield first, b"".join(packed), len(packed)
+        yield first, b"".join(packed), len(packed), head
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.model import JournalEntry, call_key
+from worker.model import JournalEntry, awaited_key, call_key
 from worker.remediate.steps import Done
 from worker.state import canonical
 from worker.state.store import Store
@@ -77,11 +77,14 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How many of some calls CloudTrail has told of (`confirmed`), is to tell of, did not tell of in time, and how many nobody remembers."""
+    """How many of some calls CloudTrail has told of (`confirmed`), is to tell of, did not tell of in time, how many it was not asked about, and
+    how many nobody remembers.
+    """
 
     confirmed: int
     awaited: int
     missed: int
+    unasked: int
     forgotten: int
 
     @property
@@ -91,6 +94,7 @@ class Seen:
             "confirmed": self.confirmed,
             "not told of yet": self.awaited,
             "unconfirmed": self.missed,
+            "not asked for": self.unasked,
             "too old to be remembered": self.forgotten,
         }
         return ", ".join(f"{count} {what}" for what, count in told.items() if count) + f" of {sum(told.values())} calls"
@@ -101,10 +105,13 @@ async def seen(request_ids: Sequence[str], store: Store) -> Seen:
 
     The worker that reads CloudTrail writes nothing into the journal: it reads what strangers may have written, and the journal is the executor's alone.
     """
-    known = await store.settled([call_key(one) for one in request_ids])
-    waiting = await store.expected(request_ids)
-    missed = sum(one.missed for one in waiting)
-    return Seen(len(known) - len(waiting), len(waiting) - missed, missed, len(request_ids) - len(known))
+    known = await store.settled([key for one in request_ids for key in (call_key(one), awaited_key(one))])
+    waiting = {one.request_id: one.missed for one in await store.expected(request_ids)}
+    missed = sum(waiting.values())
+    rest = [one for one in request_ids if one not in waiting]
+    forgotten = sum(call_key(one) not in known for one in rest)
+    confirmed = sum(call_key(one) in known and awaited_key(one) in known for one in rest)
+    return Seen(confirmed, len(waiting) - missed, missed, len(rest) - forgotten - confirmed, forgotten)
 
 
 async def histories(lines: Lines, id_begins: str) -> list[History]:

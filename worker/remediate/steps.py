@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from botocore import xform_name
 from botocore.exceptions import ClientError
@@ -158,26 +158,17 @@ class Action(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What is known of a call that AWS answered. `retried`: an earlier try of it was not, and may have been carried out all the same."""
+async def take(step: Step, clients: Clients, agent: str, tries: list[str | None]) -> Mapping[str, Any]:
+    """Make the call of a step, with `agent` at the end of its user agent; answers what the client does. Raises what the client raises.
 
-    request_id: str | None
-    retried: bool
-
-    @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Self:
-        """Read from a client's answer, or from that in a `ClientError`."""
-        told = answer.get("ResponseMetadata", {})
-        request_id = told.get("RequestId")
-        return cls(str(request_id) if request_id else None, bool(told.get("RetryAttempts")))
-
-
-async def take(step: Step, clients: Clients, agent: str) -> Mapping[str, Any]:
-    """Make the call of a step, with `agent` at the end of its user agent; answers what the client does. Raises what the client raises."""
+    However it ends, `tries` then has the request id of each try of it, None for one that was not answered and may have been carried out all the same.
+    """
     client = await clients.get(step.service, step.region)
-    with telling(agent):
-        answer: Mapping[str, Any] = await getattr(client, xform_name(step.api))(**step.parameters)
+    with telling(agent) as heard:
+        try:
+            answer: Mapping[str, Any] = await getattr(client, xform_name(step.api))(**step.parameters)
+        finally:
+            tries += heard
     return answer
 
 
