@@ -177,10 +177,6 @@ class Attempt:
     async def call(self, step: Step) -> Mapping[str, Any]:
         """Take one step; answers what AWS does. Raises as `carry_out` does."""
         for wait in (*SETTLING_WAITS, None):
-            await self._renew()
-            halted = await self.means.halt.reason()
-            if halted is not None:
-                raise HaltedError(halted)
             try:
                 answer = await self._called(step)
             except ClientError as error:
@@ -201,6 +197,11 @@ class Attempt:
         now, account = means.clock(), task.target.account
         intention = Intention.of(task.action.name, task.id, means.secret(16), now, account, step.service, step.api, step.parameters)
         await means.store.settle([intention.key], self.claimant, now)
+        # Right before the call, for the store may have taken its time.
+        await self._renew()
+        halted = await means.halt.reason()
+        if halted is not None:
+            raise HaltedError(halted)
         tries: list[str | None] = []
         try:
             answer = await take(step, self.clients, intention.agent, tries)

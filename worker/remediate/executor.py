@@ -199,6 +199,13 @@ class Executor:
             await attempt.journal(outcome, reason(error), after=await attempt.left())
             self._metrics.remediated(task.action.name, outcome, task_id=task.id, detail=reason(error))
             verdict = Verdict(delete=False, reason=outcome)
+        except StoreError:
+            raise
+        except Exception as error:
+            # A defect of ours, or an answer that nobody has thought of: the journal tells how it ended, and the service counts it.
+            await attempt.journal("failed", f"{type(error).__name__}: {error}")
+            await attempt.release()
+            raise
         await attempt.release()
         return verdict
 
