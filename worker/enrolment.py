@@ -26,7 +26,7 @@ from worker.remediate.guards import Identity, Limits
 from worker.remediate.inline import InlinePolicy
 from worker.remediate.keys import owner_arn
 from worker.remediate.sentry import Sentry
-from worker.remediate.steps import ActionCalls, Answered, Clients, Done, Plan, Refusal, Step, Wanted
+from worker.remediate.steps import ActionCalls, Clients, Done, Plan, Refusal, Step, Wanted
 from worker.remediate.tasks import TaskMessage
 from worker.state.store import Claim, StoreError
 
@@ -168,7 +168,7 @@ class Enrolment:
             # Refused, or never asked. An earlier try that had no answer may have made it all the same.
             self.serial = None
             said = reason(error)
-            if isinstance(error, ClientError) and (explain(error).code == "EntityAlreadyExists" or Answered.of(error.response).retried):
+            if isinstance(error, ClientError) and (explain(error).code == "EntityAlreadyExists" or _is_retried(error)):
                 said += (
                     f" (there may be an unassigned device of this name, left by an earlier enrolment or by this one, whose first try had no answer: "
                     f"delete it with `{_deleting(serial)}`, or give --device another name)"
@@ -235,3 +235,7 @@ def _enabling(user: str, serial: str, codes: Mapping[str, str]) -> Step:
 
 def _deleting(serial: str) -> str:
     return f"aws iam delete-virtual-mfa-device --serial-number {serial}"
+
+
+def _is_retried(error: ClientError) -> bool:
+    return bool(error.response.get("ResponseMetadata", {}).get("RetryAttempts"))

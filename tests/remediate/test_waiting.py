@@ -732,7 +732,7 @@ async def test_while_the_state_that_it_left_cannot_be_read_it_is_not_told(world:
 
 
 async def test_of_what_never_began_nothing_is_asked_where_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds that expire at once cost no call of AWS, and one reading of the journal."""
+    """Hundreds that expire at once cost no call of AWS, and no reading of the journal."""
     for body in await users(world, 5):
         await world.handle(body, remediation_mode=Mode.APPROVE)
     world.now += HOURS
@@ -749,7 +749,7 @@ async def test_of_what_never_began_nothing_is_asked_where_it_ends(world: World, 
     await world.look()
     monkeypatch.undo()
     assert await world.outcomes() == ["waiting"] * 5 + ["expired"] * 5
-    assert read == [0, 5, 6, 7, 8]
+    assert read == []
 
 
 # The breaker.

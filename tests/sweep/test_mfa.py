@@ -188,9 +188,9 @@ async def test_a_device_that_cannot_be_deleted_is_named_with_the_way_to(desk: De
 def after_making(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Any], Any]) -> None:
     """What happens once AWS has made a device, to its answer."""
 
-    async def taken(step: Any, clients: Any, agent: str) -> Any:
+    async def taken(step: Any, clients: Any, agent: str, tries: Any) -> Any:
         __tracebackhide__ = True  # what is called through it is an attempt's call (tests/recorder.py)
-        answer = await take(step, clients, agent)
+        answer = await take(step, clients, agent, tries)
         if step.api != "CreateVirtualMFADevice":
             return answer
         happened = happens(answer)

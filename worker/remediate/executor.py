@@ -190,15 +190,21 @@ class Executor:
             return self._ended(task, "duplicate")
         if claim is Claim.BUSY:
             return _busy(task, receives, died=attempt.refused == work.done)
+        verdict = await self._brought_to_an_end(work, receives)
+        await attempt.release()
+        return verdict
+
+    async def _brought_to_an_end(self, work: _Work, receives: int) -> Verdict:
+        attempt, task = work.attempt, work.attempt.task
         try:
-            verdict = await self._waits_otherwise(task, agreed) or await self._worked(work)
+            return await self._waits_otherwise(task, work.agreed) or await self._worked(work)
         except BusyError:
-            verdict = _busy(task, receives, died=False)
+            return _busy(task, receives, died=False)
         except FAILURES as error:
             outcome = "stopped" if isinstance(error, HaltedError) else "failed"
             await attempt.journal(outcome, reason(error), after=await attempt.left())
             self._metrics.remediated(task.action.name, outcome, task_id=task.id, detail=reason(error))
-            verdict = Verdict(delete=False, reason=outcome)
+            return Verdict(delete=False, reason=outcome)
         except StoreError:
             raise
         except Exception as error:
@@ -206,8 +212,6 @@ class Executor:
             await attempt.journal("failed", f"{type(error).__name__}: {error}")
             await attempt.release()
             raise
-        await attempt.release()
-        return verdict
 
     async def _waits_otherwise(self, task: TaskMessage, agreed: Approval | None) -> Verdict | None:
         """What becomes of a task that waits for people already, or of what they agreed to where that is not how it waits any more."""
