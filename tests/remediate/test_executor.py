@@ -212,6 +212,23 @@ async def test_ten_tasks_on_one_target_are_all_done_within_five_receives(world: 
     assert ended == 10
 
 
+async def test_what_died_half_way_is_not_thrown_away_by_mode_off(world: World) -> None:
+    """It stays on the queue, untouched, and is finished once the mode allows it."""
+    await world.user()
+    body = json.dumps(task("quarantine-user", "user", "mallory"))
+    world.wire.die_after = 0
+    with pytest.raises(CrashError):
+        await world.handle(body)
+    world.wire.die_after = None
+    world.pass_lease()
+    calls = list(world.wire.calls)
+    assert await world.handle(body, remediation_mode=Mode.OFF) == Verdict(delete=False, reason="off")
+    assert (world.wire.calls, await world.outcomes()) == (calls, ["started"])
+    assert await world.handle(body) == DONE
+    assert (await world.outcomes())[-1] == "applied"
+    assert await world.handle(body, remediation_mode=Mode.OFF) == DONE
+
+
 @pytest.mark.parametrize("late", ["too old", "shadow", "exempt"])
 async def test_what_was_begun_is_finished_however_late_or_can_be_undone(late: str, world: World) -> None:
     """Its policy was put and its keys were not yet looked after when the process died; what came meanwhile does not leave it half done for good."""

@@ -98,7 +98,9 @@ class Executor:
         except TaskRefusedError as refused:
             return await self._refused(message, refused)
         if self._means.modes.of(task.action.name, task.target.account) is Mode.OFF:
-            return self._ended(task, "off")
+            # One that died half way is left for the day when it may be brought to its end.
+            half_done = await self._means.store.settled([task.claim, task.begun]) == {task.begun}
+            return Verdict(delete=False, reason="off") if half_done else self._ended(task, "off")
         return await self._within_store(task, lambda: self._claimed(task, None, message.receives))
 
     async def carry_out(self, approval: Approval) -> Verdict:
