@@ -4,8 +4,9 @@ In come compressed (or plain) bytes and the interest that anybody has; out goes 
 and everything that could not be read, by reason. It never raises on bad input, and a bad record never hides a good one: what a
 truncated gzip or a broken JSON still holds is found.
 
-There is one way through: one inflate (`inflate.py`), one parse that checks every byte and builds nothing (`lazy.py`), one walk over whatever wraps the
-records (`wrappers.py`), and a sieve that looks at eventSource, eventName and userIdentity.type of each. Only a wanted record is built.
+One inflate (`inflate.py`), then a sieve that looks at eventSource, eventName and userIdentity.type of each record; only a wanted record is built. A plain
+text goes by in one pass that proves it whole (`skim`); any other through one parse that checks every byte and builds nothing (`lazy.py`) and
+one walk over whatever wraps the records (`wrappers.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 
 from worker.ingest.inflate import inflate
 from worker.ingest.lazy import event_of
+from worker.ingest.skim import Skimmed, Skimmer
 from worker.ingest.tally import Tally
-from worker.ingest.wrappers import Items, Place, lists, records
+from worker.ingest.wrappers import Items, Place, lists, parsed, records
 from worker.model import Fault, Interest, Origin, Record
 
 PIECE_BYTES = 2 * 2**20
@@ -66,12 +68,24 @@ def pieces(
     tally = Tally()
     data = inflate(body, bounds.inflated_bytes, tally, room)
     reader = _Reader(_sieve(interest), origin, bounds, tally)
-    for items in lists(data, tally, piece_bytes):
+    skimmed = reader.sieve.skimmer.skim(data)
+    if skimmed is None:
+        every_list = lists(data, tally, piece_bytes)
+    else:
+        reader.seen = skimmed.records - len(skimmed.wanted)
+        every_list = _wanted(data, skimmed, piece_bytes)
+    for items in every_list:
         reader.take(items)
         if len(reader.found) >= RECORDS_A_PIECE:
             yield Trail(tuple(reader.found), reader.seen)
             reader = _Reader(reader.sieve, origin, bounds, tally)
     yield Trail(tuple(reader.found), reader.seen, len(data), tally.faults, dict(tally.skipped))
+
+
+def _wanted(data: bytes | bytearray, skimmed: Skimmed, piece_bytes: int) -> Iterator[Items]:
+    view, total = memoryview(data), None if len(data) > piece_bytes else skimmed.records
+    for number, begin, end in skimmed.wanted:
+        yield Items("", (parsed(view[begin:end]),), number, total)
 
 
 def select(told: Sequence[Mapping[str, Any]], origin: Origin, interest: Interest, bounds: Bounds) -> Trail:
@@ -88,7 +102,8 @@ class _Sieve:
 
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
-        self.dull: set[tuple[str, str, str]] = set()
+        self.dull: set[tuple[str | None, str, str | None]] = set()
+        self.skimmer = Skimmer()
 
     def wants(self, event: Any) -> bool:
         source, name, identity = event.get("eventSource"), event["eventName"], event.get("userIdentity")
@@ -97,10 +112,13 @@ class _Sieve:
         kind = kind if isinstance(kind, str) else None
         if self.interest.wants(source, name, kind):
             return True
-        if source is not None and kind is not None:
+        kinds = source, name, kind
+        if kinds not in self.dull:
             if len(self.dull) >= MOST_DULL:
                 self.dull.clear()
-            self.dull.add((source, name, kind))
+                self.skimmer = Skimmer()
+            self.dull.add(kinds)
+            self.skimmer.add(*kinds)
         return False
 
 

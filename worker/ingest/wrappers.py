@@ -86,13 +86,13 @@ def lists(data: bytes | bytearray, tally: Tally, piece_bytes: int) -> Iterator[I
     if len(data) > piece_bytes and _OPENING.match(data):
         yield from _pieces(data if isinstance(data, bytearray) else bytearray(data), tally, piece_bytes)
         return
-    if len(data) > piece_bytes and _is_line_of_json_lines(_parsed(data[: data.find(b"\n") + 1])):
+    if len(data) > piece_bytes and _is_line_of_json_lines(parsed(data[: data.find(b"\n") + 1])):
         yield from _lines(data, tally)
         return
     try:
         document = parse(data)
     except json.JSONDecodeError as error:
-        if any(_is_line_of_json_lines(_parsed(line)) for line in data.split(b"\n")):
+        if any(_is_line_of_json_lines(parsed(line)) for line in data.split(b"\n")):
             yield from _lines(data, tally)
         else:
             yield from _salvage(data, str(error), tally)
@@ -109,15 +109,15 @@ def _lines(data: bytes | bytearray, tally: Tally) -> Iterator[Items]:
         start, number = end + 1, number + 1
         if not line.strip():
             continue
-        document = _parsed(line)
+        document = parsed(line)
         if isinstance(document, json.JSONDecodeError):
             tally.fault("invalid-json", f"line {number} of {total}: {document}")
         else:
             yield _items(document, f"line {number}: ", tally)
 
 
-def _parsed(line: bytes | bytearray | str) -> Any:
-    """The document on a line, or the complaint about it."""
+def parsed(line: bytes | bytearray | memoryview | str) -> Any:
+    """The document in a text, or the complaint about it."""
     try:
         return parse(line)
     except json.JSONDecodeError as error:
@@ -156,7 +156,7 @@ def records(item: Any, place: Place, tally: Tally, envelopes: int = MOST_ENVELOP
     elif isinstance(name := item.get("eventName"), str) and name:
         yield place, item
     elif isinstance(told := item.get("CloudTrailEvent"), str):
-        inner = _parsed(told.encode(errors="replace"))
+        inner = parsed(told.encode(errors="replace"))
         if isinstance(inner, json.JSONDecodeError):
             tally.fault("invalid-json", lambda: f"{place}: its CloudTrailEvent is no JSON")
         else:
