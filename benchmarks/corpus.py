@@ -8,11 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from worker.detect.library import load
+from worker.enrich import profile
 from worker.ingest import trail
+from worker.model import Interest
+from worker.remediate import calls
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 BOUNDS = trail.Bounds(2**29, 2**20)
 MADE_UP = 2_000
+
+
+def worker_interest() -> Interest:
+    """What a worker with the shipped rules wants: for them, for the profile memory, and of its own calls."""
+    return load([], shipped=True).interest | profile.INTEREST | calls.INTEREST
 
 
 def whole_objects() -> Iterator[bytes]:

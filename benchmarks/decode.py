@@ -18,11 +18,9 @@ from typing import Any
 import deflate
 import orjson
 
-from benchmarks.corpus import BOUNDS, SHARED, loose_records
+from benchmarks.corpus import BOUNDS, SHARED, loose_records, worker_interest
 from benchmarks.results import record
 from benchmarks.rounds import medians
-from worker.detect.library import load
-from worker.enrich import profile
 from worker.ingest import trail
 from worker.model import Interest, Origin
 
@@ -33,7 +31,7 @@ SHARES = (0.0, 0.003, 0.05)
 
 def main() -> int:
     """Measure every size with every share, print the table and write the results."""
-    interest = load([], shipped=True).interest | profile.INTEREST
+    interest = worker_interest()
     records = loose_records()
     wanted = [record for record in records if _wants(record, interest)]
     others = [record for record in records if not _wants(record, interest)]

@@ -21,8 +21,7 @@ import orjson
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from worker.detect.library import load
-from worker.enrich import profile
+from benchmarks.corpus import worker_interest
 from worker.settings import Settings
 
 BATCH = 10
@@ -30,7 +29,7 @@ BATCH = 10
 
 async def run(url: str) -> None:
     """Consume the queue until SIGTERM."""
-    interest = load([], shipped=True).interest | profile.INTEREST
+    interest = worker_interest()
     hands = Settings().concurrency
     counted: Counter[str] = Counter()
     at_once = asyncio.Semaphore(hands)

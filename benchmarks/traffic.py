@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.answers import REGION
-from benchmarks.corpus import loose_records
-from worker.detect.library import load
-from worker.enrich import profile
+from benchmarks.corpus import loose_records, worker_interest
 from worker.local import records
 from worker.local.delivery import MEDIAN_RECORDS, SPREAD
 
@@ -48,7 +46,7 @@ class Traffic:
     """Writes objects under `folder`/s3, where the stub finds them. `share` of all records are wanted ones."""
 
     def __init__(self, folder: Path, dice: random.Random, share: float, *, mendable: bool = False) -> None:
-        interest = load([], shipped=True).interest | profile.INTEREST
+        interest = worker_interest()
         told = loose_records()
         wanted = [interest.wants(one.get("eventSource"), one["eventName"], (one.get("userIdentity") or {}).get("type")) for one in told]
         self.dull = [one for one, by_somebody in zip(told, wanted, strict=True) if not by_somebody]
