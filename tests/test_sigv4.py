@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sigv4 import EMPTY_SHA256, authorization
+from worker.sigv4 import EMPTY_SHA256, Signer
 
 STAMP = "20261124T120000Z"
 
@@ -41,8 +41,8 @@ def test_a_get_is_signed_as_botocore_signs_it(key, version, token, region):
     signer = S3SigV4Auth(Credentials("AKID", "secret", token), "s3", region)
     headers = [("host", "s3.example.com"), ("x-amz-content-sha256", EMPTY_SHA256), ("x-amz-date", STAMP)]
     headers += [("x-amz-security-token", token)] if token else []
-    ours = authorization(
-        "AKID", "secret", STAMP, region, "s3", method="GET", path=path, query=query, headers=sorted(headers), payload_sha256=EMPTY_SHA256
+    ours = Signer("AKID", "secret", STAMP, region, "s3", sorted(headers)).authorization(
+        method="GET", path=path, query=query, payload_sha256=EMPTY_SHA256
     )
     assert ours == theirs(signer, request)
 
@@ -60,16 +60,7 @@ def test_a_post_is_signed_as_botocore_signs_it(body, token):
     signer = SigV4Auth(Credentials("AKID", "secret", token), "sqs", "us-east-1")
     headers = [("content-type", "application/x-amz-json-1.0"), ("host", "sqs.example.com"), ("x-amz-date", STAMP), ("x-amz-target", target)]
     headers += [("x-amz-security-token", token)] if token else []
-    ours = authorization(
-        "AKID",
-        "secret",
-        STAMP,
-        "us-east-1",
-        "sqs",
-        method="POST",
-        path="/",
-        query="",
-        headers=sorted(headers),
-        payload_sha256=hashlib.sha256(body).hexdigest(),
+    ours = Signer("AKID", "secret", STAMP, "us-east-1", "sqs", sorted(headers)).authorization(
+        method="POST", path="/", query="", payload_sha256=hashlib.sha256(body).hexdigest()
     )
     assert ours == theirs(signer, request)

@@ -19,7 +19,7 @@ from aiobotocore.session import AioSession
 from botocore.httpsession import get_cert_path
 
 from worker.http1 import Answer, ConnectError, Connections, HttpError
-from worker.sigv4 import EMPTY_SHA256, authorization
+from worker.sigv4 import EMPTY_SHA256, Signer
 
 CREDENTIAL_CHECK = timedelta(seconds=30)
 """How long a credential is used before the session is asked for it again; the session refreshes it minutes before its end."""
@@ -47,16 +47,18 @@ class Lane:
         self._closed_until: datetime | None = None
         self._credential: Any = None
         self._asked_at: datetime | None = None
+        self._second: datetime | None = None
+        self._prepared: dict[tuple[tuple[str, str], ...], tuple[str, Signer]] = {}
 
     async def get(
         self, path: str, query: str = "", *, seconds: float, most_bytes: int, admit: Callable[[int], Awaitable[None]] | None = None
     ) -> Answer | None:
         """GET what stands at a path (percent-encoded). None where the long way has to be gone. `admit` is `Connections.ask`'s."""
-        return await self._ask("GET", path, query, [("x-amz-content-sha256", EMPTY_SHA256)], b"", EMPTY_SHA256, seconds, most_bytes, admit)
+        return await self._ask("GET", path, query, (("x-amz-content-sha256", EMPTY_SHA256),), b"", EMPTY_SHA256, seconds, most_bytes, admit)
 
     async def post(self, target: str, body: bytes, *, seconds: float, most_bytes: int) -> Answer | None:
         """Call an operation of a service that speaks JSON 1.0. None where the long way has to be gone."""
-        headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target)]
+        headers = (("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target))
         return await self._ask("POST", "/", "", headers, body, hashlib.sha256(body).hexdigest(), seconds, most_bytes, None)
 
     def close(self) -> None:
@@ -67,7 +69,7 @@ class Lane:
         method: str,
         path: str,
         query: str,
-        more: list[tuple[str, str]],
+        more: tuple[tuple[str, str], ...],
         body: bytes,
         payload_sha256: str,
         seconds: float,
@@ -83,26 +85,10 @@ class Lane:
         credential = await self._credentials(now)
         if credential is None:
             return None
-        stamp = now.strftime("%Y%m%dT%H%M%SZ")
-        headers = [("host", self._host_header), *more, ("x-amz-date", stamp)]
-        if credential.token:
-            headers.append(("x-amz-security-token", credential.token))
-        headers.sort()
-        signed = authorization(
-            credential.access_key,
-            credential.secret_key,
-            stamp,
-            self._region,
-            self._service,
-            method=method,
-            path=path,
-            query=query,
-            headers=headers,
-            payload_sha256=payload_sha256,
-        )
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        lines, signer = self._prepare(credential, now, more)
+        signed = signer.authorization(method=method, path=path, query=query, payload_sha256=payload_sha256)
         length = f"content-length: {len(body)}\r\n" if body else ""
-        request = f"{method} {target} HTTP/1.1\r\n{lines}user-agent: trailmend\r\nauthorization: {signed}\r\n{length}\r\n".encode() + body
+        request = f"{method} {target} HTTP/1.1\r\n{lines}authorization: {signed}\r\n{length}\r\n".encode() + body
         try:
             answer = await self._connections.ask(request, seconds=seconds, most_bytes=most_bytes, admit=admit)
         except ConnectError:
@@ -112,11 +98,26 @@ class Lane:
             return None
         return answer if answer.status == OK else None
 
+    def _prepare(self, credential: Any, now: datetime, more: tuple[tuple[str, str], ...]) -> tuple[str, Signer]:
+        """What all requests of a second with the same further headers share: their header lines, and who signs them."""
+        second = now.replace(microsecond=0)
+        if second != self._second:
+            self._second, self._prepared = second, {}
+        prepared = self._prepared.get(more)
+        if prepared is None:
+            stamp = second.strftime("%Y%m%dT%H%M%SZ")
+            token = [("x-amz-security-token", credential.token)] if credential.token else []
+            headers = sorted([("host", self._host_header), ("x-amz-date", stamp), *more, *token])
+            signer = Signer(credential.access_key, credential.secret_key, stamp, self._region, self._service, headers)
+            lines = "".join([f"{name}: {value}\r\n" for name, value in headers]) + "user-agent: trailmend\r\n"
+            prepared = self._prepared[more] = lines, signer
+        return prepared
+
     async def _credentials(self, now: datetime) -> Any:
         if self._asked_at is None or not self._asked_at <= now < self._asked_at + CREDENTIAL_CHECK:
             found = await self._session.get_credentials()
             self._credential = None if found is None else await found.get_frozen_credentials()
-            self._asked_at = now
+            self._asked_at, self._second = now, None
         return self._credential
 
 

@@ -72,7 +72,7 @@ class Service:
         self._clock = clock
         self._chance = chance
         self._free = concurrency
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
         # By receipt, not by id: a message whose visibility ran out may be in two hands at once.
         self._in_hand: dict[str, tuple[Message, float]] = {}
         self._hands: set[asyncio.Task[None]] = set()
@@ -83,6 +83,7 @@ class Service:
         self._stopping = False
         self._gate = gate
         self._shut: str | None = None
+        metrics.queues.in_hand(queue.name, lambda: len(self._in_hand))
 
     async def run(self, stop: asyncio.Event, *, depth_interval_seconds: float = 15.0) -> None:
         """Work until `stop` is set, then drain. Returns when nothing is in hand."""
@@ -98,9 +99,12 @@ class Service:
             await stop.wait()
             self._stopping = True
             self._metrics.life("stopping", queue=self._queue.name, in_hand=len(self._in_hand))
-            async with self._freed:
-                self._freed.notify_all()
-            await asyncio.wait(pollers)
+            self._freed.set()
+            _, receiving = await asyncio.wait(pollers, timeout=LAST_RECEIVE_SECONDS)
+            for poller in receiving:
+                poller.cancel()
+            if receiving:
+                await asyncio.wait(receiving)
             await self._drain()
             for keeper in keepers:
                 keeper.cancel()
@@ -141,19 +145,19 @@ class Service:
                 return
             # It may have been shut in the long time that the hands were busy.
             if self._gate is not None and await self._gate() is not None:
-                await self._give_hands(taken)
+                self._give_hands(taken)
                 continue
             try:
-                messages = await self._receive(taken, stop)
+                messages = await self._receive(taken)
                 failures = 0
             except Exception as error:  # noqa: BLE001  # whatever the edge raised, polling goes on
                 self._metrics.queues.receive_failed(self._queue.name, str(error))
                 messages = []
                 failures += 1
-            await self._give_hands(taken - len(messages))
+            self._give_hands(taken - len(messages))
             if stop.is_set() and messages:
                 await self._give_back(messages)
-                await self._give_hands(len(messages))
+                self._give_hands(len(messages))
                 continue
             for message in messages:
                 hand = group.create_task(self._hand(message), name=f"hand-{message.id}")
@@ -178,34 +182,21 @@ class Service:
 
     async def _take_hands(self, stop: asyncio.Event) -> int:
         """As many free hands as a batch can use, at least one; 0 when it is time to stop."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._free > 0 or stop.is_set())
-            if stop.is_set():
-                return 0
-            taken = min(self._free, BATCH)
-            self._free -= taken
-            return taken
+        while self._free == 0 and not stop.is_set():
+            self._freed.clear()
+            await self._freed.wait()
+        if stop.is_set():
+            return 0
+        taken = min(self._free, BATCH)
+        self._free -= taken
+        return taken
 
-    async def _give_hands(self, count: int) -> None:
-        if count:
-            async with self._freed:
-                self._free += count
-                self._freed.notify_all()
+    def _give_hands(self, count: int) -> None:
+        self._free += count
+        self._freed.set()
 
-    async def _receive(self, most: int, stop: asyncio.Event) -> list[Message]:
-        receiving = asyncio.create_task(self._queue.receive(most))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not receiving.done():
-                await asyncio.wait({receiving}, timeout=LAST_RECEIVE_SECONDS)
-            if not receiving.done():
-                return []
-            messages = await receiving
-        finally:
-            for task in (receiving, stopping):
-                task.cancel()
-            await asyncio.gather(receiving, stopping, return_exceptions=True)
+    async def _receive(self, most: int) -> list[Message]:
+        messages = await self._queue.receive(most)
         now = self._clock()
         self._last_receive = now
         self._metrics.queues.received(self._queue.name, len(messages), now)
@@ -235,18 +226,19 @@ class Service:
                 self._metrics.queues.left(verdict.reason or "unexpected", receives=message.receives)
                 if verdict.retry_after_seconds is not None:
                     await self._queue.extend([message], math.ceil(verdict.retry_after_seconds))
-                self._finish(message, progress=verdict.progress)
-            await self._give_hands(1)
+                self._finish([message], progress=verdict.progress)
+            self._give_hands(1)
 
-    def _finish(self, message: Message, *, progress: bool) -> None:
-        """A message is no longer in hand; only one that is done for good is progress."""
-        if self._in_hand.pop(message.receipt, None) is not None:
-            now = self._clock()
-            if progress:
-                self._last_progress, self._left_since = now, None
-            elif self._left_since is None:
-                self._left_since = now
-            self._metrics.queues.finished(self._queue.name, now, progress=progress)
+    def _finish(self, messages: Sequence[Message], *, progress: bool) -> None:
+        """Messages are no longer in hand; only what is done for good is progress."""
+        if not [message for message in messages if self._in_hand.pop(message.receipt, None) is not None]:
+            return
+        now = self._clock()
+        if progress:
+            self._last_progress, self._left_since = now, None
+            self._metrics.queues.progressed(self._queue.name, now)
+        elif self._left_since is None:
+            self._left_since = now
 
     # Holding and deleting.
 
@@ -269,8 +261,8 @@ class Service:
             batch = [await self._done.get()]
             await self._fill(batch)
             await self._queue.delete(batch)
-            for message in batch:
-                self._finish(message, progress=True)
+            self._finish(batch, progress=True)
+            for _ in batch:
                 self._done.task_done()
 
     async def _fill(self, batch: list[Message]) -> None:
@@ -303,5 +295,4 @@ class Service:
         if messages:
             await self._queue.extend(messages, 0)
             self._metrics.queues.returned(self._queue.name, len(messages))
-            for message in messages:
-                self._finish(message, progress=False)
+            self._finish(messages, progress=False)

@@ -18,7 +18,7 @@ from worker.model import BANDS, EnrichedFinding, Fact, FactStatus, Task, Withhel
 from worker.observe.approvals import Approvals
 from worker.observe.calls import Calls
 from worker.observe.queues import Queues
-from worker.observe.series import LAGS, counters, gauges, histograms
+from worker.observe.series import LAGS, counters, gauges, histograms, hot_counter, hot_histogram
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -47,14 +47,14 @@ class Metrics:
         counter, gauge, histogram = counters(registry), gauges(registry), histograms(registry)
         gauge("processes", "Worker processes that run.").set(1)
         counter("process_restarts", "Worker processes that ended by themselves and were started again.")
-        self._notices = counter("notices", "Messages by notification shape.", "shape")
+        self._notices = hot_counter(registry, "notices", "Messages by notification shape.", "shape")
         self._skipped = counter("skipped", "Things that are no log and were passed over on purpose.", "reason")
-        self._objects = counter("objects_read", "Objects read to the end.")
-        self._object_bytes = counter("object_bytes", "Bytes fetched from S3.")
-        self._inflated_bytes = counter("inflated_bytes", "Bytes after inflating.")
+        self._objects = hot_counter(registry, "objects_read", "Objects read to the end.")
+        self._object_bytes = hot_counter(registry, "object_bytes", "Bytes fetched from S3.")
+        self._inflated_bytes = hot_counter(registry, "inflated_bytes", "Bytes after inflating.")
         self._in_flight = gauge("in_flight_bytes", "Bytes of objects fetched and of their texts that are held just now.", "kind")
-        self._records = counter("records", "Records seen.")
-        self._interesting = counter("records_interesting", "Records that a rule or the profile memory might want.")
+        self._records = hot_counter(registry, "records", "Records seen.")
+        self._interesting = hot_counter(registry, "records_interesting", "Records that a rule or the profile memory might want.")
         self._faults = counter("faults", "Things that could not be read or done; the message is left.", "stage", "reason")
         self._rule_errors = counter("rule_errors", "Rules that raised on a record; never counted as no match.", "rule")
         self._rules = gauge("rules", "Rules in force.")
@@ -115,7 +115,7 @@ class Metrics:
         self._tasks = counter("tasks_dispatched", "Tasks put on the task queue.", "action")
         self._withheld = counter("tasks_withheld", "Actions a rule asked for and the facts spoke against.", "action", "reason")
         self._lag = histogram("event_lag_seconds", "From the event's time to its finding being dispatched.", LAGS)
-        self._stage_seconds = histogram("stage_seconds", "Time a message spends in a stage.", SECONDS, "stage")
+        self._stage_seconds = hot_histogram(registry, "stage_seconds", "Time a message spends in a stage.", SECONDS, "stage")
         self._remediations = counter("remediations", "Tasks by what became of them.", "action", "outcome")
         self._own = counter(
             "records_own",
@@ -143,7 +143,7 @@ class Metrics:
     # Reading.
 
     def notice(self, shape: str) -> None:
-        self._notices.labels(shape).inc()
+        self._notices.add(1, shape)
 
     def skipped(self, reason: str, count: int = 1, **context: Any) -> None:
         self._skipped.labels(reason).inc(count)
@@ -151,15 +151,15 @@ class Metrics:
 
     def object_fetched(self, compressed_bytes: int) -> None:
         """An object was read to its end."""
-        self._objects.inc()
-        self._object_bytes.inc(compressed_bytes)
+        self._objects.add(1)
+        self._object_bytes.add(compressed_bytes)
 
     def records_read(self, inflated_bytes: int, records: int, interesting: int) -> None:
         """A piece of an object, or what a message carries itself."""
-        self._inflated_bytes.inc(inflated_bytes)
-        self._records.inc(records)
+        self._inflated_bytes.add(inflated_bytes)
+        self._records.add(records)
         if interesting:
-            self._interesting.inc(interesting)
+            self._interesting.add(interesting)
 
     def in_flight(self, kind: str, taken: Callable[[], int]) -> None:
         """Whom to ask, at every scrape, how many bytes of a kind (compressed, inflated) are in flight."""
@@ -171,7 +171,7 @@ class Metrics:
         self.log.error("fault", stage=stage, reason=reason, **context)
 
     def staged(self, stage: str, seconds: float) -> None:
-        self._stage_seconds.labels(stage).observe(seconds)
+        self._stage_seconds.observe(seconds, stage)
 
     # Deciding.
 

@@ -5,14 +5,14 @@ Labels come from closed sets: the names of our queues, the states that SQS tells
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
-from worker.observe.series import LAGS, counters, gauges, histograms
+from worker.observe.series import LAGS, counters, gauges, hot_histogram
 
 
 class Queues:
@@ -20,7 +20,7 @@ class Queues:
 
     def __init__(self, registry: CollectorRegistry, log: FilteringBoundLogger) -> None:
         self._log = log
-        counter, gauge, histogram = counters(registry), gauges(registry), histograms(registry)
+        counter, gauge = counters(registry), gauges(registry)
         self._received = counter("messages_received", "Messages received from a queue.", "queue")
         self._deleted = counter("messages_deleted", "Messages deleted from a queue after all their work was done.", "queue")
         self._left = counter("messages_left", "Messages not deleted, so that the queue delivers them again or redrives them.", "reason")
@@ -32,28 +32,31 @@ class Queues:
         self._queue = gauge("queue_messages", "Messages in a queue as SQS estimates them.", "queue", "state")
         self._last_receive = gauge("last_receive_timestamp_seconds", "When a receive last succeeded.", "queue")
         self._last_progress = gauge("last_progress_timestamp_seconds", "When a message was last finished, or the queue was empty.", "queue")
-        self._message_age = histogram("message_age_seconds", "Time a message waited in the queue, at its first receive.", LAGS, "queue")
+        self._message_age = hot_histogram(
+            registry, "message_age_seconds", "Time a message waited in the queue, at its first receive.", LAGS, "queue"
+        )
 
     def received(self, queue: str, count: int, at: datetime) -> None:
         self._last_receive.labels(queue).set(at.timestamp())
         if count:
             self._received.labels(queue).inc(count)
-            self._in_hand.labels(queue).inc(count)
         else:
             self._last_progress.labels(queue).set(at.timestamp())
 
     def waited(self, queue: str, seconds: float) -> None:
-        self._message_age.labels(queue).observe(max(0.0, seconds))
+        self._message_age.observe(max(0.0, seconds), queue)
 
     def receive_failed(self, queue: str, error: str) -> None:
         self._receive_errors.labels(queue).inc()
         self._log.error("receive_failed", queue=queue, error=error)
 
-    def finished(self, queue: str, at: datetime, *, progress: bool) -> None:
-        """A message is no longer in hand; `progress` tells whether it is done for good, or left."""
-        self._in_hand.labels(queue).dec()
-        if progress:
-            self._last_progress.labels(queue).set(at.timestamp())
+    def in_hand(self, queue: str, taken: Callable[[], int]) -> None:
+        """Whom to ask, at every scrape, how many messages of a queue are in hand."""
+        self._in_hand.labels(queue).set_function(taken)
+
+    def progressed(self, queue: str, at: datetime) -> None:
+        """Some messages are done for good."""
+        self._last_progress.labels(queue).set(at.timestamp())
 
     def deleted(self, queue: str, count: int) -> None:
         self._deleted.labels(queue).inc(count)

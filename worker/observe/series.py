@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from worker.observe.hot import HotCounter, HotHistogram
 
 LAGS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
@@ -22,3 +24,13 @@ def gauges(registry: CollectorRegistry) -> Callable[..., Gauge]:
 def histograms(registry: CollectorRegistry) -> Callable[..., Histogram]:
     """Histograms of a registry: name, what it tells, buckets, labels."""
     return lambda name, text, buckets, *labels: Histogram(f"trailmend_{name}", text, labels, buckets=buckets, registry=registry)
+
+
+def hot_counter(registry: CollectorRegistry, name: str, text: str, label: str | None = None) -> HotCounter:
+    """A counter of what happens for every object or message."""
+    return HotCounter(registry, f"trailmend_{name}", text, label)
+
+
+def hot_histogram(registry: CollectorRegistry, name: str, text: str, buckets: Sequence[float], label: str) -> HotHistogram:
+    """A histogram of what happens for every object or message."""
+    return HotHistogram(registry, f"trailmend_{name}", text, buckets, label)
