@@ -77,6 +77,8 @@ def skip_reason(key: str) -> str | None:
         return "insight"
     if key.endswith(("/", "_$folder$")):
         return "folder"
+    if OTHER_SERVICES.isdisjoint(key.lower().split("/")):
+        return None
     services = _SERVICE.findall(key)
     return "other-service" if services and services[-1].lower() in OTHER_SERVICES else None
 
@@ -188,6 +190,8 @@ def _gather(shape: str, found: list[Notice | str | Fault]) -> Reading:
         return _fault(shape, "notice-malformed", "it names no object at all")
     if len(found) > MOST_OBJECTS:
         return _fault(shape, "notice-malformed", f"it names {len(found)} objects, more than {MOST_OBJECTS}")
+    if len(found) == 1 and isinstance(found[0], Notice):
+        return Reading(shape, notices=(found[0],))
     return Reading(
         shape,
         # A message may name an object twice; once is enough.
