@@ -30,6 +30,7 @@ from worker.enrich import profile
 from worker.enrich.investigator import Investigator
 from worker.enrich.recollection import forget
 from worker.enrich.snapshots import Snapshots
+from worker.ingest import skim
 from worker.ingest.objects import ObjectError, Objects
 from worker.ingest.queue import Queue
 from worker.ingest.trail import Bounds
@@ -101,6 +102,10 @@ async def run_worker(settings: Settings, world: World, stop: asyncio.Event) -> N
         outside = Outside(accounts, world.environment, world.clock, world.stdout, stack, settings.webhook_secrets)
         task_queue = () if settings.task_queue_url is None else (Address("tasks", settings.task_queue_url),)
         task_sinks = [await open_sink(address, outside) for address in (*task_queue, *settings.task_sinks)]
+        if skim.WHY_NOT is not None:
+            metrics.life(
+                "reader_not_compiled", detail=skim.WHY_NOT, hint="all is read as exactly, and large objects at two thirds of the speed"
+            )
         if not task_sinks:
             metrics.life("tasks_not_dispatched", hint="set TRAILMEND_TASK_QUEUE_URL to have remediation tasks dispatched")
         finding_sinks = [(address, await open_sink(address, outside)) for address in (*settings.finding_sinks, *settings.notify)]

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+WHY_NOT: str | None = None
 try:
-    from worker.ingest.skim import _skim
-except ImportError:
-    AVAILABLE = False
-else:
-    AVAILABLE = True
+    from worker.ingest.skim._skim import Skimmer as Known
+except ModuleNotFoundError:
+    WHY_NOT = "the compiled reader was not built: there was no C compiler when Trailmend was installed"
+except ImportError as error:
+    WHY_NOT = f"the compiled reader cannot be used: {error}"
+
+AVAILABLE = WHY_NOT is None
 
 BYTES_A_RECORD = 16_384
 """Where more than one record in so many bytes may be wanted, parsing the whole is cheaper than parsing them one by one."""
@@ -35,7 +38,7 @@ class Skimmer:
     """Knows what nobody wants, and leaves it out. Several threads may use one."""
 
     def __init__(self) -> None:
-        self._known = _skim.Skimmer() if AVAILABLE else None
+        self._known = Known() if AVAILABLE else None
         self._learnt: list[tuple[str | None, str, str | None]] = []
 
     def add(self, source: str | None, name: str, kind: str | None) -> None:
