@@ -22,14 +22,14 @@ static inline Text between(const uint8_t *at, const uint8_t *end) { return (Text
     ((size_t)((end) - (at)) >= sizeof(literal) - 1 && memcmp((at), (literal), sizeof(literal) - 1) == 0 && ((at) += sizeof(literal) - 1, true))
 
 /* The order of `{"eventVersion":..,"userIdentity":{"type":..,..},"eventTime":..,"eventSource":..,"eventName":..`. */
-static inline SKIM_FAST bool usual_order(const uint8_t *record, const uint8_t *first_closing, const uint8_t *end, Event *event) {
-    const uint8_t *at = record, *stop;
-    if (!PASSES(at, end, "{\"eventVersion\":\"") || (at = plain_end(at, end)) == NULL || !PASSES(at, end, "\",\"userIdentity\":{\"type\":\"") ||
-        (stop = plain_end(at, end)) == NULL) {
+static inline SKIM_FAST bool usual_order(const Record *record, Event *event) {
+    const uint8_t *at = record->text + record->begin, *const end = record->text + record->end, *stop;
+    if (record->count == 0 || !PASSES(at, end, "{\"eventVersion\":\"") || (at = plain_end(at, end)) == NULL ||
+        !PASSES(at, end, "\",\"userIdentity\":{\"type\":\"") || (stop = plain_end(at, end)) == NULL) {
         return false;
     }
     event->kind = between(at, stop);
-    at = first_closing;
+    at = record->text + record->brackets[1];
     if (!PASSES(at, end, "},\"eventTime\":\"") || (at = plain_end(at, end)) == NULL || !PASSES(at, end, "\",\"eventSource\":\"") ||
         (stop = plain_end(at, end)) == NULL) {
         return false;
@@ -44,60 +44,57 @@ static inline SKIM_FAST bool usual_order(const uint8_t *record, const uint8_t *f
 }
 
 /* Behind the closing quote of a string, of which `at` is the first byte. */
-static SKIM_FAST const uint8_t *behind_string(const uint8_t *at, const uint8_t *end) {
+static inline SKIM_FAST const uint8_t *behind_string(const uint8_t *at, const uint8_t *end) {
     while (*(at = quote_or_backslash(at, end)) == '\\') {
         at += 2;
     }
     return at + 1;
 }
 
-/* The comma or bracket that follows a value. */
-static SKIM_FAST const uint8_t *behind_value(const uint8_t *at, const uint8_t *end) {
-    for (int depth = 0;;) {
-        switch (*at++) {
-        case '"':
-            at = behind_string(at, end);
-            break;
-        case '{':
-        case '[':
-            depth++;
-            break;
-        case '}':
-        case ']':
-            depth--;
-            break;
-        default:
-            break;
-        }
-        if (depth == 0 && (*at == ',' || *at == '}' || *at == ']')) {
-            return at;
-        }
+/* Behind a string, number or word. */
+static inline SKIM_FAST const uint8_t *behind_plain_value(const uint8_t *at, const uint8_t *end) {
+    if (*at == '"') {
+        return behind_string(at + 1, end);
     }
+    while (*at != ',' && *at != '}' && *at != ']') {
+        at++;
+    }
+    return at;
 }
 
-typedef struct {
-    Text name; /* absent where it has an escape */
-    const uint8_t *value;
-} Member;
+static inline bool is_opening(uint8_t byte) { return byte == '{' || byte == '['; }
 
-/* The next member of an object; `at` is its opening bracket, or what follows the member before. False when there is none. */
-static SKIM_FAST bool next_member(const uint8_t **at, const uint8_t *end, Member *member) {
-    const uint8_t *name = *at + 1; /* its quote, or the closing bracket of an object that is empty */
-    if (**at == '}' || *name == '}') {
-        return false;
-    }
-    name++;
-    const uint8_t *stop = plain_end(name, end);
-    member->name = stop == NULL ? (Text){0} : between(name, stop);
-    member->value = behind_string(name, end) + 1;
-    *at = behind_value(member->value, end);
-    return true;
+/* Behind an object or list. */
+static SKIM_FAST const uint8_t *behind_brackets(const uint8_t *at, const uint8_t *end) {
+    int depth = 0;
+    do {
+        const uint8_t byte = *at++;
+        if (byte == '"') {
+            at = behind_string(at, end);
+        } else if (is_opening(byte)) {
+            depth++;
+        } else if (byte == '}' || byte == ']') {
+            depth--;
+        }
+    } while (depth != 0);
+    return at;
 }
 
 #define IS(text, literal) ((text).length == sizeof(literal) - 1 && memcmp((text).at, (literal), sizeof(literal) - 1) == 0)
 
+/* The name of a member, of which `at` is the opening quote, and its value. False where the name has an escape. */
+static inline SKIM_FAST bool named(const uint8_t *at, const uint8_t *end, Text *name, const uint8_t **value) {
+    const uint8_t *stop = plain_end(at + 1, end);
+    if (stop == NULL) {
+        return false;
+    }
+    *name = between(at + 1, stop);
+    *value = stop + 2;
+    return true;
+}
+
 /* A value as text: absent if it is no string. False where it has an escape. */
-static SKIM_FAST bool text_of(const uint8_t *value, const uint8_t *end, Text *text) {
+static inline SKIM_FAST bool text_of(const uint8_t *value, const uint8_t *end, Text *text) {
     *text = (Text){0};
     if (*value != '"') {
         return true;
@@ -110,53 +107,67 @@ static SKIM_FAST bool text_of(const uint8_t *value, const uint8_t *end, Text *te
     return true;
 }
 
+/* The type of an identity: absent if that is no object, has none, or none that is a string. False where an escape is in the way. */
 static SKIM_FAST bool type_of(const uint8_t *identity, const uint8_t *end, Text *kind) {
     *kind = (Text){0};
     if (*identity != '{') {
         return true;
     }
-    Member member;
-    while (next_member(&identity, end, &member)) {
-        if (member.name.at == NULL) {
+    for (const uint8_t *at = identity; *at != '}' && at[1] != '}';) { /* at what stands before a member's name */
+        Text name;
+        const uint8_t *value;
+        if (!named(at + 1, end, &name, &value)) {
             return false;
         }
-        if (IS(member.name, "type")) {
-            return text_of(member.value, end, kind);
+        if (IS(name, "type")) {
+            return text_of(value, end, kind);
         }
+        at = is_opening(*value) ? behind_brackets(value, end) : behind_plain_value(value, end);
     }
     return true;
 }
 
-static SKIM_FAST bool any_order(const uint8_t *record, const uint8_t *end, Event *event) {
-    const uint8_t *at = record;
+static SKIM_FAST bool any_order(const Record *record, Event *event) {
+    const uint8_t *const end = record->text + record->end;
+    const uint32_t *brackets = record->brackets;
     bool has_source = false, has_name = false, has_identity = false;
-    Member member;
     *event = (Event){0};
-    while (!(has_source && has_name && has_identity) && next_member(&at, end, &member)) {
-        if (member.name.at == NULL) {
+    for (const uint8_t *at = record->text + record->begin; *at != '}' && at[1] != '}';) {
+        Text name;
+        const uint8_t *value;
+        if (!named(at + 1, end, &name, &value)) {
             return false;
         }
-        if (!has_source && IS(member.name, "eventSource")) {
-            has_source = text_of(member.value, end, &event->source);
-            if (!has_source) {
+        if (!has_source && IS(name, "eventSource")) {
+            has_source = true;
+            if (!text_of(value, end, &event->source)) {
                 return false;
             }
-        } else if (!has_name && IS(member.name, "eventName")) {
-            has_name = text_of(member.value, end, &event->name);
-            if (!has_name) {
+        } else if (!has_name && IS(name, "eventName")) {
+            has_name = true;
+            if (!text_of(value, end, &event->name)) {
                 return false;
             }
-        } else if (!has_identity && IS(member.name, "userIdentity")) {
-            has_identity = type_of(member.value, end, &event->kind);
-            if (!has_identity) {
+        } else if (!has_identity && IS(name, "userIdentity")) {
+            has_identity = true;
+            if (!type_of(value, end, &event->kind)) {
                 return false;
             }
+        }
+        if (has_source && has_name && has_identity) {
+            break;
+        }
+        if (is_opening(*value)) {
+            at = record->text + brackets[1] + 1;
+            brackets += 2;
+        } else {
+            at = behind_plain_value(value, end);
         }
     }
     return event->name.at != NULL;
 }
 
-SKIM_FAST bool record_is_dull(const Dull *dull, const uint8_t *record, const uint8_t *first_closing, const uint8_t *end) {
+SKIM_FAST bool record_is_dull(const Dull *dull, const Record *record) {
     Event event;
-    return (usual_order(record, first_closing, end, &event) || any_order(record, end, &event)) && dull_has(dull, &event);
+    return (usual_order(record, &event) || any_order(record, &event)) && dull_has(dull, &event);
 }

@@ -3,11 +3,19 @@
 #define TRAILMEND_SKIM_RECORD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "dull.h"
 
-/* Whether a record is known to be wanted by nobody. It is an object of valid JSON without white space, from its opening to behind its closing
- * bracket, with TEXT_MARGIN bytes before it; `first_closing` is the bracket that closes its first member that is an object or list (its own, if none is). */
-bool record_is_dull(const Dull *dull, const uint8_t *record, const uint8_t *first_closing, const uint8_t *end);
+/* An object of valid JSON without white space, with TEXT_MARGIN bytes before it. */
+typedef struct {
+    const uint8_t *text;
+    size_t begin, end;        /* from its opening to behind its closing bracket */
+    const uint32_t *brackets; /* where its members that are objects or lists begin and end, by turns */
+    size_t count;
+} Record;
+
+/* Whether it is known to be wanted by nobody. */
+bool record_is_dull(const Dull *dull, const Record *record);
 #endif

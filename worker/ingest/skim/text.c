@@ -1,7 +1,7 @@
 /* Proves that a text is JSON, whole and sound, without building anything of it.
  *
  * Plain is `{"Records":[{..},{..}]}` without white space between tokens, as AWS writes it: valid JSON in valid UTF-8, records that are objects, nested
- * no deeper than 60, numbers of ordinary length, no surrogate without its partner. Of such a text, and of no other, the answer is SKIM_DONE: whatever is
+ * no deeper than 61, numbers of ordinary length, no surrogate without its partner. Of such a text, and of no other, the answer is SKIM_DONE: whatever is
  * unusual, broken or not is left to a reader that is slower and takes everything.
  *
  * The text goes by in chunks of 4 KB, each turned into masks of a bit a byte, so that one instruction judges 64 bytes or 256:
@@ -19,13 +19,14 @@
 
 #define HEAD "{\"Records\":["
 #define LEAST_SIZE 64
-#define DEEPEST 62
 #define MOST_BYTES UINT32_MAX /* positions of records are kept in 32 bits */
+#define MOST_CARRIED 4096 /* members that are objects or lists, of a record that is not over */
 #define MOST_DIGITS 18 /* a number of so many characters fits 64 bits, or a double */
 
 /* The stack of open brackets, the innermost lowest: 1 for an object, 0 for a list, above them a 1. */
 typedef uint64_t Stack;
 #define OUTSIDE ((Stack)1)
+#define IN_TEXT ((Stack)3) /* 1, object */
 #define IN_RECORD ((Stack)0xd) /* 1, object, list, object */
 
 /* A mask with, as its first word, the last of the chunk before. */
@@ -64,9 +65,10 @@ typedef struct {
     size_t brackets;
     uint16_t at[SKIM_CHUNK + 4];
 
-    /* Records that begin, whose first member that is an object or list ends, and that end; what is not over is carried along. */
-    size_t begun, passed, over;
-    uint32_t begin[SKIM_CHUNK + 1], first_closing[SKIM_CHUNK + 1], end[SKIM_CHUNK + 1];
+    /* Where records begin and end, by turns, and so the objects and lists that are their members, of which `had` come before an edge. */
+    size_t edges, members;
+    uint32_t edge[SKIM_CHUNK + 2], had[SKIM_CHUNK + 2];
+    uint32_t member[MOST_CARRIED + SKIM_CHUNK + 1];
     size_t next; /* where the next record must begin */
     uint8_t last[SKIM_CHUNK];
 } Pass;
@@ -222,36 +224,36 @@ static inline SKIM_FAST void list_brackets(Pass *pass) {
     pass->brackets = (size_t)(at - pass->at);
 }
 
-/* Opens and closes, without a branch: notes where records begin and end, and where objects turn into lists and back. */
+/* Opens and closes, without a branch: notes where records and their members begin and end, and where objects turn into lists and back. The text's
+ * last bracket is its last byte, and alone leads outside. */
 static inline SKIM_FAST bool match_brackets(Pass *pass) {
-    Stack stack = pass->stack, deepest = 0;
-    uint64_t mismatched = 0, ends = 0;
-    size_t begun = pass->begun, passed = pass->passed, over = pass->over;
-    for (size_t k = 0; k < pass->brackets; k++) {
+    const bool is_last = pass->base + pass->length == pass->size;
+    if (is_last && (pass->brackets == 0 || pass->base + pass->at[pass->brackets - 1] != pass->size - 1)) {
+        return false;
+    }
+    const size_t brackets = pass->brackets - is_last;
+    Stack stack = pass->stack, extreme = 0;
+    uint64_t mismatched = 0;
+    size_t edges = pass->edges, members = pass->members;
+    for (size_t k = 0; k < brackets; k++) {
         const size_t at = pass->at[k], position = pass->base + at;
-        const uint64_t byte = pass->chunk[at], is_object = byte >> 5 & 1, opens = byte >> 1 & 1, closes = opens ^ 1;
+        const uint64_t byte = pass->chunk[at], is_object = byte >> 5 & 1, opens = byte >> 1 & 1;
         const Stack was = stack, down = stack << 1 | is_object, up = stack >> 1;
         stack = up ^ ((up ^ down) & (0 - opens)); /* down if it opens */
-        deepest |= stack;
-        mismatched |= closes & ((was & 1) ^ is_object);
-        ends += stack <= OUTSIDE;
-        const uint64_t record_ends = (was == IN_RECORD) & closes, in_record = stack == IN_RECORD;
-        pass->begin[begun] = (uint32_t)position;
-        begun += in_record & opens;
-        pass->first_closing[passed] = (uint32_t)position;
-        passed += ((in_record & closes) | record_ends) & (passed < begun);
-        pass->end[over] = (uint32_t)position + 1;
-        over += record_ends;
+        const Stack inner = was > stack ? was : stack, outer = was > stack ? stack : was;
+        mismatched |= inner ^ is_object;
+        extreme |= inner | (stack - IN_TEXT); /* its highest bit: nested too deep, or outside */
+        pass->edge[edges] = (uint32_t)position;
+        pass->had[edges] = (uint32_t)members;
+        edges += inner == IN_RECORD;
+        pass->member[members] = (uint32_t)position;
+        members += outer == IN_RECORD;
         pass->turns[at / SKIM_BLOCK] |= ((was ^ stack) & 1) << at % SKIM_BLOCK;
     }
     pass->stack = stack;
-    pass->begun = begun;
-    pass->passed = passed;
-    pass->over = over;
-    if (deepest >> DEEPEST != 0 || mismatched != 0) {
-        return false;
-    }
-    return ends == 0 || (ends == 1 && stack == OUTSIDE && pass->base + pass->at[pass->brackets - 1] == pass->size - 1);
+    pass->edges = edges;
+    pass->members = members;
+    return (mismatched & 1) == 0 && extreme >> 63 == 0 && (!is_last || stack == IN_TEXT);
 }
 
 static inline SKIM_FAST void tell_names_from_values(Pass *pass) {
@@ -359,28 +361,40 @@ static bool keep(Found *found, Item item) {
 
 /* Judges the records that are over, which must follow one another as the list's only items. */
 static inline SKIM_FAST Skimmed judge_records(Pass *pass, const Dull *dull, size_t most, Found *found) {
-    for (size_t i = 0; i < pass->over; i++) {
-        const size_t begin = pass->begin[i], end = pass->end[i];
-        if (begin != pass->next) {
+    size_t i = 0;
+    for (; i + 1 < pass->edges; i += 2) {
+        const Record record = {
+            .text = pass->text,
+            .begin = pass->edge[i],
+            .end = (size_t)pass->edge[i + 1] + 1,
+            .brackets = pass->member + pass->had[i],
+            .count = pass->had[i + 1] - pass->had[i],
+        };
+        if (record.begin != pass->next) {
             return SKIM_NOT_PLAIN;
         }
-        pass->next = end + 1;
+        pass->next = record.end + 1;
         found->records++;
-        if (record_is_dull(dull, pass->text + begin, pass->text + pass->first_closing[i], pass->text + end)) {
+        if (record_is_dull(dull, &record)) {
             continue;
         }
         if (found->count == most) {
             return SKIM_TOO_MANY;
         }
-        if (!keep(found, (Item){.number = found->records, .begin = begin, .end = end})) {
+        if (!keep(found, (Item){.number = found->records, .begin = record.begin, .end = record.end})) {
             return SKIM_NO_MEMORY;
         }
     }
-    pass->begin[0] = pass->begin[pass->over]; /* of the one that is not over, if there is one */
-    pass->first_closing[0] = pass->first_closing[pass->over];
-    pass->begun -= pass->over;
-    pass->passed -= pass->over;
-    pass->over = 0;
+    /* One may not be over. */
+    const size_t done = i < pass->edges ? pass->had[i] : pass->members;
+    pass->edge[0] = pass->edge[i];
+    pass->had[0] = 0;
+    pass->edges -= i;
+    pass->members -= done;
+    if (pass->members > MOST_CARRIED) {
+        return SKIM_NOT_PLAIN;
+    }
+    memmove(pass->member, pass->member + done, pass->members * sizeof *pass->member);
     return SKIM_DONE;
 }
 
@@ -418,7 +432,7 @@ static SKIM_FAST Skimmed skim(Pass *pass, const Dull *dull, size_t most, Found *
     pass->stack = OUTSIDE;
     pass->low_surrogate = 0;
     pass->is_ascii = true;
-    pass->begun = pass->passed = pass->over = 0;
+    pass->edges = pass->members = 0;
     pass->next = sizeof HEAD - 1;
     for (pass->base = 0; pass->base < pass->size; pass->base += SKIM_CHUNK) {
         pass->chunk = pass->text + pass->base;
@@ -436,7 +450,7 @@ static SKIM_FAST Skimmed skim(Pass *pass, const Dull *dull, size_t most, Found *
         }
     }
     /* The last record is followed by the list's and the object's closing brackets, and they by nothing. */
-    const bool is_whole = pass->stack == OUTSIDE && pass->begun == 0 && found->records != 0 && pass->next == pass->size - 1;
+    const bool is_whole = pass->edges == 0 && found->records != 0 && pass->next == pass->size - 1;
     return is_whole && (pass->is_ascii || is_utf8(pass->text, pass->size)) ? SKIM_DONE : SKIM_NOT_PLAIN;
 }
 
