@@ -29,6 +29,10 @@ class Tally:
     def faults(self) -> tuple[Fault, ...]:
         return tuple(Fault(reason, detail, self._counts[reason]) for reason, detail in self._details.items())
 
+    def has(self, *reasons: str) -> bool:
+        """Whether there is a fault of one of these reasons."""
+        return any(reason in self._details for reason in reasons)
+
     def __bool__(self) -> bool:
         """Whether there is any fault."""
         return bool(self._details)

@@ -24,10 +24,12 @@ from worker.ingest.wrappers import Items, Place, lists, parsed, records
 from worker.model import Fault, Interest, Origin, Record
 
 PIECE_BYTES = 2 * 2**20
-"""Texts longer than this are read piece by piece: what a parse of that much works on still fits the processor's cache."""
+"""Texts longer than this are parsed piece by piece: what a parse of that much works on still fits the processor's cache."""
 RECORDS_A_PIECE = 1_000
 """Wanted records that are handed on together, where there are that many."""
 MOST_DULL = 50_000
+LONGEST_DULL = 1024
+"""Names of AWS have some forty characters. What is longer is asked about each time, so that nobody fills the memory with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def pieces(
 
 
 def _wanted(data: bytes | bytearray, skimmed: Skimmed, piece_bytes: int) -> Iterator[Items]:
+    """The records of a plain text that may be wanted, told of as `lists` would: who reads in pieces does not know of how many."""
     view, total = memoryview(data), None if len(data) > piece_bytes else skimmed.records
     for number, begin, end in skimmed.wanted:
         yield Items("", (parsed(view[begin:end]),), number, total)
@@ -113,7 +116,7 @@ class _Sieve:
         if self.interest.wants(source, name, kind):
             return True
         kinds = source, name, kind
-        if kinds not in self.dull:
+        if kinds not in self.dull and sum(map(len, filter(None, kinds))) <= LONGEST_DULL:
             if len(self.dull) >= MOST_DULL:
                 self.dull.clear()
                 self.skimmer = Skimmer()

@@ -232,14 +232,22 @@ def _next_piece(data: bytearray, left: int, piece_bytes: int) -> tuple[int, Any]
                 if values is not None:
                     return place, values
         if stop == len(data):
-            break
+            return left, None
+    # A record longer than all these, or many within that look like a list's own: the rest as a whole, whatever that needs.
+    for place in _list_ends(data, left):
+        return place, _list_between(data, left, place)
     return left, None
+
+
+def _list_ends(data: bytearray, left: int) -> list[int]:
+    """Where the list may end that reaches the end of the text: one place, or none."""
+    return [found.start(1) for found in _END.finditer(data, max(left + 1, len(data) - NEAR_BYTES))][:1]
 
 
 def _cuts(data: bytearray, left: int, stop: int) -> Iterator[list[int]]:
     """Places where a piece may end, the likeliest first."""
     if stop == len(data):
-        yield [found.start(1) for found in _END.finditer(data, max(left + 1, len(data) - NEAR_BYTES))][:1]
+        yield _list_ends(data, left)
     for near in (NEAR_BYTES, stop - left):
         start = max(left + 1, stop - near)
         for pattern in (_NEXT_RECORD, _NEXT_OF_ANY_KIND):
@@ -299,5 +307,5 @@ def _salvage(data: bytes | bytearray, complaint: str, tally: Tally, *, whole_doc
         while (character := text[position : position + 1]) and character in ", \r\n\t":
             position += 1
     # A truncated or damaged gzip explains it by itself.
-    if not tally and (not whole_documents or failures or position < len(text) or "\ufffd" in text):
+    if not tally.has("truncated-gzip", "corrupt-gzip") and (not whole_documents or failures or position < len(text) or "\ufffd" in text):
         tally.fault("invalid-json", f"{complaint}; {found} whole records could be read all the same")

@@ -16,7 +16,7 @@ WHY_NOT: str | None = None
 try:
     from worker.ingest.skim._skim import Skimmer as Known
 except ModuleNotFoundError:
-    WHY_NOT = "the compiled reader was not built: there was no C compiler when Trailmend was installed"
+    WHY_NOT = "the compiled reader was not built when Trailmend was installed: it takes a C compiler and an x86-64 processor"
 except ImportError as error:
     WHY_NOT = f"the compiled reader cannot be used: {error}"
 
@@ -25,6 +25,7 @@ AVAILABLE = WHY_NOT is None
 BYTES_A_RECORD = 16_384
 """Where more than one record in so many bytes may be wanted, parsing the whole is cheaper than parsing them one by one."""
 FEW = 4
+"""So many are parsed one by one in any text: small objects with a hit."""
 
 
 class Skimmed(NamedTuple):
@@ -47,11 +48,17 @@ class Skimmer:
             self._learnt.append((source, name, kind))
 
     def skim(self, text: bytes | bytearray) -> Skimmed | None:
-        """What a text holds; None where it is not plain, where too much of it may be wanted, or without the compiled part."""
+        """What a text holds; None where it is not plain, where too much of it may be wanted, or without the compiled part.
+
+        The text must not change meanwhile.
+        """
         if self._known is None:
             return None
-        while self._learnt:
-            event = self._learnt.pop()
+        while True:
+            try:
+                event = self._learnt.pop()
+            except IndexError:  # another thread may have had the last one
+                break
             if not self._known.add(*event):  # while another thread skims a long text
                 self._learnt.append(event)
                 break

@@ -47,7 +47,8 @@ static inline uint64_t hash_of(const Event *event) {
     const uint64_t sum = product(event->source, UINT64_C(0x9E3779B97F4A7C15), UINT64_C(0xD6E8FEB86659FD93)) +
                          product(event->name, UINT64_C(0xA0761D6478BD642F), UINT64_C(0xE7037ED1A0B428DB)) +
                          product(event->kind, UINT64_C(0x8EBC6AF09C88C6E3), UINT64_C(0x589965CC75374CC3));
-    return sum ^ sum >> 32;
+    const uint64_t hash = (sum ^ sum >> 32) * UINT64_C(0x9E3779B97F4A7C15); /* the slot is in the low bits, which every byte must reach */
+    return hash ^ hash >> 32;
 }
 
 static inline bool same_text(Text one, Text other) {

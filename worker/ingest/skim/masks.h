@@ -56,7 +56,7 @@ static inline SKIM_FAST void sort_bytes(const uint8_t *chunk, Kinds *kinds) {
     __m256i all = _mm256_setzero_si256(), least = space, backslashes = _mm256_setzero_si256();
     for (int i = 0; i < SKIM_BLOCKS; i++) {
         const __m256i a = bytes_at(chunk + SKIM_BLOCK * i), b = bytes_at(chunk + SKIM_BLOCK * i + 32);
-        __builtin_prefetch(chunk + SKIM_CHUNK + SKIM_BLOCK * i);
+        __builtin_prefetch((const void *)((uintptr_t)chunk + SKIM_CHUNK + SKIM_BLOCK * (uintptr_t)i)); /* of the next chunk, if there is one */
         all = _mm256_or_si256(all, _mm256_or_si256(a, b));
         least = _mm256_min_epu8(least, _mm256_min_epu8(a, b));
         backslashes = _mm256_or_si256(backslashes, _mm256_or_si256(_mm256_cmpeq_epi8(a, backslash), _mm256_cmpeq_epi8(b, backslash)));

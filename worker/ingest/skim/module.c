@@ -106,11 +106,12 @@ static PyObject *listed(const Found *found) {
     return items == NULL ? NULL : Py_BuildValue("nN", (Py_ssize_t)found->records, items);
 }
 
+/* While a long text is skimmed other threads run, which must not change it. */
 static PyObject *skimmer_skim(Skimmer *self, PyObject *args) {
     Py_buffer text;
     Py_ssize_t most;
     Found found = {0};
-    Skimmed skimmed;
+    Outcome skimmed;
     if (!PyArg_ParseTuple(args, "y*n:skim", &text, &most)) {
         return NULL;
     }

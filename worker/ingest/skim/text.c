@@ -1,7 +1,7 @@
 /* Proves that a text is JSON, whole and sound, without building anything of it.
  *
  * Plain is `{"Records":[{..},{..}]}` without white space between tokens, as AWS writes it: valid JSON in valid UTF-8, records that are objects, nested
- * no deeper than 61, numbers of ordinary length, no surrogate without its partner. Of such a text, and of no other, the answer is SKIM_DONE: whatever is
+ * no deeper than 62, numbers of ordinary length, no surrogate without its partner. Of such a text, and of no other, the answer is SKIM_DONE: whatever is
  * unusual, broken or not is left to a reader that is slower and takes everything.
  *
  * The text goes by in chunks of 4 KB, each turned into masks of a bit a byte, so that one instruction judges 64 bytes or 256:
@@ -18,10 +18,12 @@
 #include "utf8.h"
 
 #define HEAD "{\"Records\":["
-#define LEAST_SIZE 64
+#define LEAST_SIZE 64 /* less holds no record, and there is no need to think of less */
 #define MOST_BYTES UINT32_MAX /* positions of records are kept in 32 bits */
 #define MOST_CARRIED 4096 /* members that are objects or lists, of a record that is not over */
-#define MOST_DIGITS 18 /* a number of so many characters fits 64 bits, or a double */
+/* A number of so many characters, so many of them its exponent's, fits 64 bits or a double: no reader thinks differently of it. */
+#define MOST_CHARACTERS 18
+#define MOST_EXPONENT 2
 
 /* The stack of open brackets, the innermost lowest: 1 for an object, 0 for a list, above them a 1. */
 typedef uint64_t Stack;
@@ -59,7 +61,7 @@ typedef struct {
     uint64_t in_string, escaped, object; /* all bits, or none: how the chunk before ended; `escaped` is one bit */
     unsigned char carry;
     Stack stack;
-    size_t low_surrogate; /* where one must stand, because a high one came before; 0: nowhere */
+    size_t low_surrogate; /* where one is due, because a high one and another \u came before */
     bool is_ascii;
 
     size_t brackets;
@@ -104,10 +106,10 @@ static int hex_digit(uint8_t byte) {
     return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-/* Whether the four bytes after \u are hexadecimal, and no surrogate that stands alone. `at` is the u's. */
+/* Whether the four bytes after \u are hexadecimal, and no surrogate without its partner. `at` is the u's. */
 static bool is_sound_unicode(Pass *pass, size_t at) {
     int unit = 0;
-    if (pass->size - at <= 4) {
+    if (pass->size - at <= 6) {
         return false;
     }
     for (size_t i = 1; i <= 4; i++) {
@@ -118,15 +120,11 @@ static bool is_sound_unicode(Pass *pass, size_t at) {
         unit = unit << 4 | digit;
     }
     const bool is_due = pass->low_surrogate == at, is_low = unit >= 0xDC00 && unit <= 0xDFFF;
-    if (is_due != is_low) {
-        return false;
-    }
     if (unit >= 0xD800 && unit <= 0xDBFF) {
         pass->low_surrogate = at + 6;
-    } else if (is_due) {
-        pass->low_surrogate = 0;
+        return !is_due && pass->text[at + 5] == '\\' && pass->text[at + 6] == 'u';
     }
-    return true;
+    return is_due == is_low;
 }
 
 /* Whether an escape is one of JSON's; `at` is what follows the backslash. */
@@ -145,7 +143,7 @@ static bool is_sound_escape(Pass *pass, size_t at) {
     case 'n':
     case 'r':
     case 't':
-        return pass->low_surrogate != at;
+        return true;
     default:
         return false;
     }
@@ -266,13 +264,14 @@ static inline SKIM_FAST void tell_names_from_values(Pass *pass) {
     for (int i = 0; i < SKIM_BLOCKS; i++) {
         pass->key[i] = pass->opening[i] & before(pass->before_key, i);
     }
+    Mask sum;
     unsigned char carry = pass->carry;
     for (int i = 0; i < SKIM_BLOCKS; i++) { /* one added at a string's opening quote carries through to its closing one */
-        pass->key_end[i + 1] = sum_of(pass->inside[i], pass->key[i], &carry);
+        sum[i] = sum_of(pass->inside[i], pass->key[i], &carry);
     }
     pass->carry = carry;
     for (int i = 0; i < SKIM_BLOCKS; i++) {
-        const uint64_t key_end = pass->key_end[i + 1] & pass->closing[i];
+        const uint64_t key_end = sum[i] & pass->closing[i];
         pass->key_end[i + 1] = key_end;
         pass->value_end[i + 1] = (pass->closing[i] & ~key_end) | pass->closed[i] | pass->bare[i + 1];
     }
@@ -328,9 +327,13 @@ static bool is_bare_value(const uint8_t *at) {
     }
     if (at != NULL && (*at | 0x20) == 'e') {
         at++;
-        at = behind_digits(at + (*at == '+' || *at == '-'));
+        const uint8_t *exponent = at + (*at == '+' || *at == '-');
+        at = behind_digits(exponent);
+        if (at != NULL && at - exponent > MOST_EXPONENT) {
+            return false;
+        }
     }
-    return at != NULL && is_behind_value(*at) && at - first <= MOST_DIGITS;
+    return at != NULL && is_behind_value(*at) && at - first <= MOST_CHARACTERS;
 }
 
 static inline SKIM_FAST bool bare_values_are_sound(const Pass *pass) {
@@ -360,7 +363,7 @@ static bool keep(Found *found, Item item) {
 }
 
 /* Judges the records that are over, which must follow one another as the list's only items. */
-static inline SKIM_FAST Skimmed judge_records(Pass *pass, const Dull *dull, size_t most, Found *found) {
+static inline SKIM_FAST Outcome judge_records(Pass *pass, const Dull *dull, size_t most, Found *found) {
     size_t i = 0;
     for (; i + 1 < pass->edges; i += 2) {
         const Record record = {
@@ -400,7 +403,7 @@ static inline SKIM_FAST Skimmed judge_records(Pass *pass, const Dull *dull, size
 
 static inline void carry_over(Looked mask) { mask[0] = mask[SKIM_BLOCKS]; }
 
-static SKIM_FAST Skimmed skim_chunk(Pass *pass, const Dull *dull, size_t most, Found *found) {
+static SKIM_FAST Outcome skim_chunk(Pass *pass, const Dull *dull, size_t most, Found *found) {
     sort_bytes(pass->chunk, &pass->kinds);
     pass->is_ascii &= pass->kinds.is_ascii;
     if (pass->kinds.has_control || !find_strings(pass)) {
@@ -424,7 +427,7 @@ static SKIM_FAST Skimmed skim_chunk(Pass *pass, const Dull *dull, size_t most, F
     return judge_records(pass, dull, most, found);
 }
 
-static SKIM_FAST Skimmed skim(Pass *pass, const Dull *dull, size_t most, Found *found) {
+static SKIM_FAST Outcome skim(Pass *pass, const Dull *dull, size_t most, Found *found) {
     pass->opened[0] = pass->bare[0] = pass->before_key[0] = pass->key_end[0] = pass->value_end[0] = 0;
     pass->before_value[0] = UINT64_C(1) << 63; /* the text is a value */
     pass->in_string = pass->escaped = pass->carry = 0;
@@ -444,7 +447,7 @@ static SKIM_FAST Skimmed skim(Pass *pass, const Dull *dull, size_t most, Found *
             memcpy(pass->last, pass->chunk, pass->length);
             pass->chunk = pass->last;
         }
-        const Skimmed skimmed = skim_chunk(pass, dull, most, found);
+        const Outcome skimmed = skim_chunk(pass, dull, most, found);
         if (skimmed != SKIM_DONE) {
             return skimmed;
         }
@@ -454,7 +457,7 @@ static SKIM_FAST Skimmed skim(Pass *pass, const Dull *dull, size_t most, Found *
     return is_whole && (pass->is_ascii || is_utf8(pass->text, pass->size)) ? SKIM_DONE : SKIM_NOT_PLAIN;
 }
 
-Skimmed skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t most, Found *found) {
+Outcome skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t most, Found *found) {
     if (size < LEAST_SIZE || size > MOST_BYTES || memcmp(text, HEAD, sizeof HEAD - 1) != 0 || text[size - 2] != ']' || text[size - 1] != '}') {
         return SKIM_NOT_PLAIN;
     }
@@ -464,7 +467,7 @@ Skimmed skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t mos
     }
     pass->text = text;
     pass->size = size;
-    const Skimmed skimmed = skim(pass, dull, most, found);
+    const Outcome skimmed = skim(pass, dull, most, found);
     free(pass);
     return skimmed;
 }

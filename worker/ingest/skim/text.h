@@ -24,8 +24,8 @@ typedef enum {
     SKIM_NOT_PLAIN, /* broken, or not written in the one plain way that is proved here */
     SKIM_TOO_MANY,  /* more than `most` items */
     SKIM_NO_MEMORY,
-} Skimmed;
+} Outcome;
 
 /* Call only where `processor_has_what_it_takes`. */
-Skimmed skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t most, Found *found);
+Outcome skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t most, Found *found);
 #endif
