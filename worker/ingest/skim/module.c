@@ -173,7 +173,7 @@ static int fill(PyObject *module) {
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)fill}, {0}};
 
 static PyModuleDef module = {
-    PyModuleDef_HEAD_INIT,
+    .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_skim",
     .m_doc = "Reads plain CloudTrail texts in one pass.",
     .m_size = 0,
