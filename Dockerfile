@@ -3,18 +3,19 @@
 
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
-RUN python3 -m venv /opt/trailmend
-COPY requirements.lock /src/
-# Every package by its hash, and wheels alone: nothing is compiled here.
-RUN /opt/trailmend/bin/pip install --require-hashes --only-binary :all: -r /src/requirements.lock
+# The base's own Debian has the compiler. Where it cannot be had the image lacks the compiled part, and the wheel's build says so.
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev || true
+RUN python3 -m venv /opt/trailmend && python3 -m venv /opt/build
+COPY requirements.lock requirements-build.lock /src/
+# Every package by its hash, and wheels alone: nothing is compiled but Trailmend.
+RUN /opt/trailmend/bin/pip install --require-hashes --only-binary :all: -r /src/requirements.lock && \
+    /opt/build/bin/pip install --require-hashes --only-binary :all: -r /src/requirements-build.lock
+COPY pyproject.toml hatch_build.py README.md LICENSE /src/
 COPY worker /src/worker
-COPY LICENSE /src/
+COPY deploy/cloudformation /src/deploy/cloudformation
 RUN set -eu; \
-    site="$(/opt/trailmend/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
-    cp -r /src/worker "$site/worker"; \
-    printf '#!/opt/trailmend/bin/python\nimport sys\nfrom worker.cli import main\nsys.exit(main())\n' >/opt/trailmend/bin/trailmend; \
-    chmod 755 /opt/trailmend/bin/trailmend; \
-    /opt/trailmend/bin/python -m compileall -q "$site/worker"; \
+    /opt/build/bin/pip wheel --verbose --no-index --no-deps --no-build-isolation --wheel-dir /dist /src; \
+    /opt/trailmend/bin/pip install --no-index --no-deps /dist/*.whl; \
     /opt/trailmend/bin/pip uninstall --yes --quiet pip setuptools 2>/dev/null || true
 
 FROM python:3.11-slim

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+C := $(wildcard worker/ingest/skim/*.[ch])
 
 .PHONY: demo test check bench format lock clean help
 
@@ -17,6 +18,7 @@ test: $(VENV)/.dev  ## every test, on all cores; what this machine lacks is skip
 
 check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
@@ -37,15 +39,17 @@ bench: $(VENV)/.dev  ## what things cost, as ratios; real logs in ../shared/data
 format: $(VENV)/.dev  ## rewrite the code as `check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C)
 
 lock:  ## resolve pyproject.toml again into the lock files (needs uv)
 	uv lock --upgrade --quiet
 	uv export --quiet --no-dev --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements.lock
 	uv export --quiet --no-dev --extra demo --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements-demo.lock
+	uv export --quiet --only-group build --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements-build.lock
 	uv export --quiet --all-extras --no-emit-project --no-header --no-annotate --format requirements-txt -o requirements-dev.lock
 
 clean:  ## forget the environment and everything generated
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache worker/ingest/skim/*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Trailmend needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -55,7 +59,10 @@ $(VENV)/.run: requirements-demo.lock | $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements-demo.lock
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+# pip keeps to itself what a build says; that Trailmend is without its compiled part, and why, is said all the same.
+$(VENV)/.dev: requirements-dev.lock pyproject.toml hatch_build.py $(C) | $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements-dev.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/build.log
+	$(PIP) install --log $(VENV)/build.log --no-deps --no-build-isolation --editable .
+	@grep --only-matching --max-count=1 'Trailmend is without its compiled part.*' $(VENV)/build.log || true
 	@touch $@ $(VENV)/.run

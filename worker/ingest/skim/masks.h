@@ -98,8 +98,7 @@ static inline SKIM_FAST const uint8_t *quote_or_backslash(const uint8_t *at, con
     const __m256i quote = _mm256_set1_epi8('"'), backslash = _mm256_set1_epi8('\\');
     for (; end - at >= 32; at += 32) {
         const __m256i bytes = bytes_at(at);
-        const uint32_t found =
-            (uint32_t)_mm256_movemask_epi8(_mm256_or_si256(_mm256_cmpeq_epi8(bytes, quote), _mm256_cmpeq_epi8(bytes, backslash)));
+        const uint32_t found = (uint32_t)_mm256_movemask_epi8(_mm256_or_si256(_mm256_cmpeq_epi8(bytes, quote), _mm256_cmpeq_epi8(bytes, backslash)));
         if (found != 0) {
             return at + __builtin_ctz(found);
         }

@@ -1,4 +1,6 @@
-/* The Python module: a set of what nobody wants, and the pass that knows it. Python's stable interface of 3.11, so one build serves all. */
+/* The Python module: a set of what nobody wants, and the pass that knows it. Python's stable interface of 3.11, so one build serves all.
+ *
+ * No Py_RETURN_TRUE and its like: in the headers of 3.12 and newer they count no reference, which 3.11 must have. Functions count for whom they run in. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
@@ -74,7 +76,7 @@ static PyObject *skimmer_add(Skimmer *self, PyObject *args) {
         return NULL;
     }
     if (self->readers != 0) {
-        Py_RETURN_FALSE;
+        return PyBool_FromLong(0);
     }
     for (int i = 0; i < 3; i++) {
         const int taken = take(told[i], bytes, &used, texts[i]);
@@ -85,13 +87,13 @@ static PyObject *skimmer_add(Skimmer *self, PyObject *args) {
             PyErr_Clear(); /* a lone surrogate stands in no text that is skimmed */
         }
         if (taken <= 0) {
-            Py_RETURN_TRUE;
+            return PyBool_FromLong(1);
         }
     }
     if (!dull_add(self->dull, &event)) {
         return PyErr_NoMemory();
     }
-    Py_RETURN_TRUE;
+    return PyBool_FromLong(1);
 }
 
 static PyObject *listed(const Found *found) {
@@ -174,7 +176,7 @@ static int fill(PyObject *module) {
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)fill}, {0}};
 
 static PyModuleDef module = {
-    PyModuleDef_HEAD_INIT,
+    .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_skim",
     .m_doc = "Reads plain CloudTrail texts in one pass.",
     .m_size = 0,
