@@ -21,7 +21,7 @@ import orjson
 from benchmarks.corpus import BOUNDS, SHARED, loose_records, worker_interest
 from benchmarks.results import record
 from benchmarks.rounds import medians
-from worker.ingest import trail
+from worker.ingest import skim, trail
 from worker.model import Interest, Origin
 
 RECORDS_A_ROUND = 4_000
@@ -38,7 +38,7 @@ def main() -> int:
     chance = random.Random(4)  # noqa: S311  # draws records, guards nothing
     rows = []
     made_up = "" if SHARED.is_dir() else " (made up: no shared data here)"
-    print(f"{len(records)} records{made_up}, {len(wanted)} of them wanted")
+    print(f"{len(records)} records{made_up}, {len(wanted)} of them wanted{'' if skim.WHY_NOT is None else f'; {skim.WHY_NOT}'}")
     print(f"{'records':>7} {'hits':>6} {'of libdeflate':>14} {'x gzip+json':>12} {'x zlib+orjson':>14}")
     for size in SIZES:
         for share in SHARES:

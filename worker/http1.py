@@ -18,6 +18,8 @@ import httptools
 LARGE_BYTES = 256 * 1024
 """An answer of more is admitted by its announced length before its body is taken."""
 MOST_IDLE = 64
+LOOK_SECONDS = 0.25
+"""How often it is looked which requests are late: one timer for all, where one for each would cost as much as the signature."""
 
 
 class HttpError(Exception):
@@ -44,29 +46,44 @@ class Connections:
         self._host, self._port, self._tls = host, port, tls
         self._connect_seconds = connect_seconds
         self._idle: deque[_Connection] = deque()
+        self._asked: dict[_Connection, tuple[float, float]] = {}
+        self._looking = False
 
     async def ask(
         self, request: bytes, *, seconds: float, most_bytes: int, admit: Callable[[int], Awaitable[None]] | None = None
     ) -> Answer:
-        """Send a request and wait for its answer, at most `seconds` and of at most `most_bytes`. Raises `HttpError`.
+        """Send a request and wait for its answer, at most `seconds` (and LOOK_SECONDS) and of at most `most_bytes`. Raises `HttpError`.
 
         `admit` is awaited with the length of the body, before that is taken where it is large; what it raises is raised.
         """
         connection = await self._connection()
-        # A timer of our own: asyncio.timeout costs three times as much, and there is nothing here to be cancelled but this connection.
-        late = asyncio.get_running_loop().call_later(seconds, connection.fail, f"no answer from {self._host} within {seconds:g} s")
+        loop = asyncio.get_running_loop()
+        self._asked[connection] = (loop.time() + seconds, seconds)
+        if not self._looking:
+            self._looking = True
+            loop.call_later(LOOK_SECONDS, self._look, loop)
         try:
             answer = await connection.ask(request, most_bytes, admit)
         except BaseException:
             connection.close()
             raise
         finally:
-            late.cancel()
+            del self._asked[connection]
         if connection.reusable and len(self._idle) < MOST_IDLE:
             self._idle.append(connection)
         else:
             connection.close()
         return answer
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Fail what is late, for as long as anything is asked."""
+        now = loop.time()
+        for connection, (late, seconds) in list(self._asked.items()):
+            if late <= now:
+                connection.fail(f"no answer from {self._host} within {seconds:g} s")
+        self._looking = bool(self._asked)
+        if self._looking:
+            loop.call_later(LOOK_SECONDS, self._look, loop)
 
     async def _connection(self) -> _Connection:
         while self._idle:
