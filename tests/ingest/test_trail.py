@@ -298,6 +298,34 @@ def test_the_reader_finds_what_building_everything_finds(indent, records, piece_
     assert by_pieces(json.dumps(document, indent=indent).encode(), piece_bytes)[:2] == (wanted, seen)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(hit(1, pad="x" * 20_000), id="longer than the largest piece"),
+        pytest.param(hit(1, resources=[{"version": 1}] * 500), id="with what looks like the list's next records"),
+    ],
+)
+def test_whole_lists_are_read_whole_however_hard_to_cut(record):
+    """A file that is whole is never told to be broken, even where no piece of it can be cut off; what follows is found too."""
+    body = json.dumps({"Records": [miss(0), record, hit(2)]}).encode()
+    assert by_pieces(body, 1_000) == ([record, hit(2)], 3, set())
+
+
+def test_a_fault_of_one_record_does_not_hide_that_the_file_is_broken():
+    """Both are told, in pieces too."""
+    body = json.dumps({"Records": [{"a": 1}, *[miss(number) for number in range(50)], hit(7)]}).encode()[:-30]
+    *_, found = trail.pieces(body, ORIGIN, WANTED, BOUNDS, piece_bytes=500)
+    assert set(reasons(found)) == {"record-without-event-name", "invalid-json"}
+
+
+def test_endless_names_fill_no_memory():
+    """Names that are longer than any of AWS's are asked about each time, not remembered."""
+    body = json.dumps({"Records": [miss(number, eventSource=f"{number}" * 2_000) for number in range(20)]}).encode()
+    found = read(body, ORIGIN, WANTED, Bounds(10_000_000, 1_000_000))
+    assert found.seen == 20
+    assert max(len(source or "") for source, _, _ in trail._sieve(WANTED).dull) < 1_000
+
+
 def are_documents(body):
     """Whether the bytes are whole JSON documents, one after the other."""
     try:
