@@ -10,6 +10,7 @@ the time.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 try:
@@ -47,10 +48,9 @@ class Skimmer:
         """What a text holds; None where it is not plain, where too much of it may be wanted, or without the compiled part."""
         if self._known is None:
             return None
-        while self._learnt:
-            event = self._learnt.pop()
-            if not self._known.add(*event):  # while another thread skims a long text
-                self._learnt.append(event)
-                break
+        with suppress(IndexError):  # another thread may take the last one first
+            while self._known.add(*(event := self._learnt.pop())):
+                pass
+            self._learnt.append(event)  # not now: another thread skims a long text
         told = self._known.skim(text, FEW + len(text) // BYTES_A_RECORD)
         return None if told is None else Skimmed(*told)

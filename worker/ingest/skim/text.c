@@ -1,6 +1,6 @@
 /* Proves that a text is JSON, whole and sound, without building anything of it.
  *
- * Plain is `{"Records":[{..},{..}]}` without white space between tokens, as AWS writes it: valid JSON in valid UTF-8, records that are objects, nested
+ * Plain is `{"Records":[{..},{..}]}` without white space but at its end, as AWS writes it: valid JSON in valid UTF-8, records that are objects, nested
  * no deeper than 60, numbers of ordinary length, no surrogate without its partner. Of such a text, and of no other, the answer is SKIM_DONE: whatever is
  * unusual, broken or not is left to a reader that is slower and takes everything.
  *
@@ -21,7 +21,8 @@
 #define LEAST_SIZE 64
 #define DEEPEST 62
 #define MOST_BYTES UINT32_MAX /* positions of records are kept in 32 bits */
-#define MOST_DIGITS 18 /* a number of so many characters fits 64 bits, or a double */
+#define MOST_DIGITS 18 /* a number of so many characters fits 64 bits, or, with no longer an exponent than this, a double: */
+#define MOST_EXPONENT_DIGITS 2
 
 /* The stack of open brackets, the innermost lowest: 1 for an object, 0 for a list, above them a 1. */
 typedef uint64_t Stack;
@@ -129,7 +130,7 @@ static bool is_sound_unicode(Pass *pass, size_t at) {
 
 /* Whether an escape is one of JSON's; `at` is what follows the backslash. */
 static bool is_sound_escape(Pass *pass, size_t at) {
-    if (at >= pass->size) {
+    if (at >= pass->size || (pass->low_surrogate != 0 && pass->low_surrogate != at)) {
         return false;
     }
     switch (pass->text[at]) {
@@ -143,7 +144,7 @@ static bool is_sound_escape(Pass *pass, size_t at) {
     case 'n':
     case 'r':
     case 't':
-        return pass->low_surrogate != at;
+        return pass->low_surrogate == 0;
     default:
         return false;
     }
@@ -325,8 +326,11 @@ static bool is_bare_value(const uint8_t *at) {
         at = behind_digits(at + 1);
     }
     if (at != NULL && (*at | 0x20) == 'e') {
-        at++;
-        at = behind_digits(at + (*at == '+' || *at == '-'));
+        const uint8_t *exponent = at + 1 + (at[1] == '+' || at[1] == '-');
+        at = behind_digits(exponent);
+        if (at != NULL && at - exponent > MOST_EXPONENT_DIGITS) {
+            return false;
+        }
     }
     return at != NULL && is_behind_value(*at) && at - first <= MOST_DIGITS;
 }
@@ -436,11 +440,15 @@ static SKIM_FAST Skimmed skim(Pass *pass, const Dull *dull, size_t most, Found *
         }
     }
     /* The last record is followed by the list's and the object's closing brackets, and they by nothing. */
-    const bool is_whole = pass->stack == OUTSIDE && pass->begun == 0 && found->records != 0 && pass->next == pass->size - 1;
+    const bool is_whole =
+        pass->stack == OUTSIDE && pass->begun == 0 && found->records != 0 && pass->next == pass->size - 1 && pass->low_surrogate == 0;
     return is_whole && (pass->is_ascii || is_utf8(pass->text, pass->size)) ? SKIM_DONE : SKIM_NOT_PLAIN;
 }
 
 Skimmed skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t most, Found *found) {
+    while (size > 0 && (text[size - 1] == '\n' || text[size - 1] == '\r' || text[size - 1] == ' ' || text[size - 1] == '\t')) {
+        size--; /* a file may end in a line's end */
+    }
     if (size < LEAST_SIZE || size > MOST_BYTES || memcmp(text, HEAD, sizeof HEAD - 1) != 0 || text[size - 2] != ']' || text[size - 1] != '}') {
         return SKIM_NOT_PLAIN;
     }
