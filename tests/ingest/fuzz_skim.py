@@ -8,6 +8,8 @@ use both, with few texts; from the command line they go on for as long as one li
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import importlib.util
 import json
 import os
@@ -17,9 +19,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -418,7 +422,7 @@ class Counts(NamedTuple):
 
 
 def run(seed: int, go_on: Callable[[int], bool]) -> Counts:
-    """Make and examine texts for as long as `go_on` says for how many there were. A finding is an AssertionError with the text as `text`."""
+    """Make and examine texts for as long as `go_on` says for how many there were. A finding is an exception with the text as `text`."""
     chance, examiner = random.Random(seed), Examiner()
     texts = taken = 0
     while go_on(texts):
@@ -426,7 +430,7 @@ def run(seed: int, go_on: Callable[[int], bool]) -> Counts:
         texts += 1
         try:
             taken += examiner.examine(text, chance)
-        except AssertionError as error:
+        except Exception as error:
             error.text = text  # type: ignore[attr-defined]
             raise
     return Counts(texts, taken, texts - taken)
@@ -434,6 +438,7 @@ def run(seed: int, go_on: Callable[[int], bool]) -> Counts:
 
 # The same under sanitizers: a build of its own, in a child process.
 
+C_SOURCES = Path(skim.__file__).parent
 SANITIZED = (
     "-std=c11",
     "-O1",
@@ -482,28 +487,76 @@ def load(built: Path) -> None:
     skim._skim, skim.AVAILABLE = module, True
 
 
+def kept_bytes(rounds: int) -> int:
+    """How much more memory is in use, as the sanitizer counts it, after everything was done many times that takes some."""
+    in_use = ctypes.CDLL(None).__sanitizer_get_current_allocated_bytes
+    in_use.restype = ctypes.c_size_t
+    record = '{"eventName":"Wanted","pad":"' + "x" * 40 + '"}'
+    whole = f"{HEAD}{','.join([record] * 200)}]}}".encode()
+    broken = whole[:-2] + b',{"a":tr}]}'
+
+    def use() -> None:
+        one: Any = skim._skim.Skimmer()
+        for number in range(5_000):  # more than it has room for at first
+            one.add(f"source {number}", f"name {number}", None)
+            one.add(f"source {number}", f"name {number}", None)
+        one.add("s" * 2_000, "n", "k")
+        one.add("\ud800", "n", "k")
+        assert len(one.skim(whole, 1_000)[1]) == 200
+        assert one.skim(whole, 100) is one.skim(broken, 1_000) is None
+        for argument in (whole.decode(), memoryview(whole)[::2]):
+            with suppress(TypeError, BufferError):
+                one.skim(argument, 1)
+
+    for _ in range(3):
+        use()
+    gc.collect()
+    before = in_use()
+    for _ in range(rounds):
+        use()
+    gc.collect()
+    return int(in_use()) - int(before)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Examine texts until the time is over, or something is found."""
     options = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--texts", type=int, help="stop after so many")
     options.add_argument("--seed", type=int, help="begin as an earlier run did; by default anew")
+    options.add_argument("--sanitized", action="store_true", help="watch every access to memory (needs gcc and its sanitizers)")
     options.add_argument("--extension", type=Path, help="a build of the compiled part from elsewhere")
+    options.add_argument(
+        "--leaks", type=int, help="instead, do everything so many times and say how much memory was not given back (sanitized)"
+    )
     options.add_argument("--found", type=Path, default=Path("skim-finding.json"), help="where the text goes that is read differently")
     told = options.parse_args(arguments)
+    if told.sanitized:
+        library = sanitizer()
+        if library is None:
+            print("no gcc here, or none with sanitizers")
+            return 1
+        with tempfile.TemporaryDirectory() as folder:
+            passed_on = [one for one in sys.argv[1:] if one != "--sanitized"]
+            done = run_sanitized(build_sanitized(C_SOURCES, Path(folder)), library, *passed_on)
+        print(done.stdout, end="")
+        return done.returncode
     if told.extension is not None:
         load(told.extension)
     if not skim.AVAILABLE:
         print("the compiled part is not built: nothing to compare")
         return 1
+    if told.leaks:
+        print(f"{kept_bytes(told.leaks)} bytes more in use after {told.leaks} rounds")
+        return 0
     seed = random.SystemRandom().randrange(2**32) if told.seed is None else told.seed
     until = time.monotonic() + told.seconds
     print(f"seed {seed}", flush=True)
     try:
         counts = run(seed, lambda texts: time.monotonic() < until and (told.texts is None or texts < told.texts))
-    except AssertionError as error:
+    except Exception as error:  # noqa: BLE001  # reading never raises: whatever it is, it is a finding
         told.found.write_bytes(error.text)  # type: ignore[attr-defined]
-        print(f"FOUND: {error}\nthe text is in {told.found}; again with: python -m tests.ingest.fuzz_skim --seed {seed}")
+        print(f"FOUND: {error!r}\nthe text is in {told.found}; again with: python -m tests.ingest.fuzz_skim --seed {seed}")
         return 1
     print(f"{counts.texts} texts: {counts.taken} taken, {counts.refused} left to the exact way, none read differently")
     return 0

@@ -243,6 +243,22 @@ def test_a_record_on_a_border_is_known_by_its_members(border):
             assert known.skim(exact_size(text), 1000) == (3, expected[left_out:])
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        USUAL.replace(b"DescribeInstances", b"DescribeVolumes"),
+        USUAL.replace(b'"eventTime"', b'"eventName":"Other","a":[{}],"b":"' + b"x" * 60 + b'","c":{},"eventTime"'),
+    ],
+    ids=["usual", "named before"],
+)
+def test_no_record_is_taken_for_one_before_it(other):
+    """Among dull records in the usual order every other one is not, and is told so wherever the borders of chunks fall in it."""
+    for shift in range(len(USUAL) + len(other)):
+        first = b'{"eventName":"A","pad":"' + b"x" * shift + b'"}'
+        told = skimmer(KEY, (None, "A", None)).skim(exact_size(text_of(first, *[USUAL, other] * 50)), 1000)
+        assert [number for number, _, _ in told[1]] == list(range(3, 102, 2))
+
+
 def test_small_records_by_the_thousand():
     """A chunk full of brackets alone: every record of `{}` is told, each with its place."""
     for count in (21, 1365, 1366, 10_000):
