@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 C := $(wildcard worker/ingest/skim/*.[ch])
 
-.PHONY: demo test check bench format lock clean help
+.PHONY: demo test check bench fuzz format lock clean help
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,10 @@ bench: $(VENV)/.dev  ## what things cost, as ratios; real logs in ../shared/data
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.enrich
+
+SECONDS := 60
+fuzz: $(VENV)/.dev  ## look for a text that the compiled pass reads differently: SECONDS=60, SEED=.., SANITIZED=1 watches its memory
+	$(BIN)/python -m tests.ingest.fuzz_skim --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(SANITIZED),--sanitized)
 
 format: $(VENV)/.dev  ## rewrite the code as `check` wants it
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 /* Proves that a text is JSON, whole and sound, without building anything of it.
  *
- * Plain is `{"Records":[{..},{..}]}` without white space between tokens, as AWS writes it: valid JSON in valid UTF-8, records that are objects, nested
+ * Plain is `{"Records":[{..},{..}]}` without white space but at its end, as AWS writes it: valid JSON in valid UTF-8, records that are objects, nested
  * no deeper than 62, numbers of ordinary length, no surrogate without its partner. Of such a text, and of no other, the answer is SKIM_DONE: whatever is
  * unusual, broken or not is left to a reader that is slower and takes everything.
  *
@@ -129,7 +129,7 @@ static bool is_sound_unicode(Pass *pass, size_t at) {
 
 /* Whether an escape is one of JSON's; `at` is what follows the backslash. */
 static bool is_sound_escape(Pass *pass, size_t at) {
-    if (at >= pass->size) {
+    if (at >= pass->size || (pass->low_surrogate != 0 && pass->low_surrogate != at)) {
         return false;
     }
     switch (pass->text[at]) {
@@ -458,6 +458,9 @@ static SKIM_FAST Outcome skim(Pass *pass, const Dull *dull, size_t most, Found *
 }
 
 Outcome skim_text(const uint8_t *text, size_t size, const Dull *dull, size_t most, Found *found) {
+    while (size > 0 && (text[size - 1] == '\n' || text[size - 1] == '\r' || text[size - 1] == ' ' || text[size - 1] == '\t')) {
+        size--; /* a file may end in a line's end */
+    }
     if (size < LEAST_SIZE || size > MOST_BYTES || memcmp(text, HEAD, sizeof HEAD - 1) != 0 || text[size - 2] != ']' || text[size - 1] != '}') {
         return SKIM_NOT_PLAIN;
     }
