@@ -27,7 +27,7 @@ MOST_REREADS = 8
 MOST_ENVELOPES = 8
 """Wrappers in one another; deeper is no log of anybody's."""
 MOST_CUTS = 4
-"""Places tried for the end of a piece, of each kind; then one of each in larger pieces and in all the rest, for a record larger than a piece."""
+"""Places tried for the end of a piece, of each kind; then one of each in larger pieces, for a record larger than a piece."""
 NEAR_BYTES = 64 * 1024
 """Where these places are looked for first: before the end of a piece."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -224,8 +224,8 @@ def _after(data: bytearray, right: int, *, wrapped: bool) -> int | None:
 
 def _next_piece(data: bytearray, left: int, piece_bytes: int) -> tuple[int, Any]:
     """Where the piece that follows `left` ends, at a comma or at the list's end, and its list; None where nothing can be parsed."""
-    for length, most in ((piece_bytes, MOST_CUTS), (2 * piece_bytes, 1), (8 * piece_bytes, 1), (len(data), 1)):
-        stop = min(left + length, len(data))
+    for times, most in ((1, MOST_CUTS), (2, 1), (8, 1)):
+        stop = min(left + piece_bytes * times, len(data))
         for places in _cuts(data, left, stop):
             for place in places[:most]:
                 values = _list_between(data, left, place)

@@ -129,7 +129,7 @@ static bool is_sound_unicode(Pass *pass, size_t at) {
 
 /* Whether an escape is one of JSON's; `at` is what follows the backslash. */
 static bool is_sound_escape(Pass *pass, size_t at) {
-    if (at >= pass->size || (pass->low_surrogate != 0 && pass->low_surrogate != at)) {
+    if (at >= pass->size) {
         return false;
     }
     switch (pass->text[at]) {
