@@ -485,6 +485,7 @@ def load(built: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     skim._skim, skim.AVAILABLE = module, True
+    skim.Known = module.Skimmer  # type: ignore[attr-defined]
 
 
 def kept_bytes(rounds: int) -> int:
