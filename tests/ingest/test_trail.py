@@ -192,6 +192,27 @@ def test_a_number_of_thousands_of_digits_is_a_fault_of_its_record_alone():
     assert (ids(found), reasons(found), found.seen) == (["4"], ["invalid-json"], 4)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "{}",
+        '{{"eventName":{}}}',
+        '{{"eventName":"A","eventSource":{},"userIdentity":{{"type":{}}}}}',
+        '{{"detail":{}}}',
+        '{{"CloudTrailEvent":{}}}',
+        '{{"Records":{}}}',
+        '{{"Records":[{}]}}',
+        '{{"eventCategory":{}}}',
+    ],
+)
+def test_a_number_of_thousands_of_digits_is_no_obstacle(odd):
+    """Wherever it stands, what comes after it is read."""
+    number = "1" * 5_000
+    lines = [json.dumps(hit(1)), odd.format(number, number), json.dumps(hit(2))]
+    for body in (f'{{"Records":[{",".join(lines)}]}}', "\n".join(lines)):
+        assert ids(read(body.encode(), ORIGIN, WANTED, BOUNDS)) == ["1", "2"]
+
+
 def test_a_lone_surrogate_cannot_hide_a_record():
     """A caller who writes a lone surrogate into a user agent is found all the same."""
     body = FILE.replace(b'"web"', b'"\\ud800"')

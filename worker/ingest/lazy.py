@@ -8,6 +8,8 @@ values at once, so callers tell objects and lists by `OBJECTS` and `LISTS`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 import fastsimdjson
@@ -27,6 +29,26 @@ def parse(data: bytes | bytearray | memoryview | str) -> Any:
         raise
     except (ValueError, RecursionError) as error:  # not UTF-8, nested beyond measure, or a number of thousands of digits
         raise json.JSONDecodeError(str(error) or type(error).__name__, "", 0) from None
+
+
+def member(view: Any, name: str) -> Any:
+    """A member of an object, None where there is none; infinity for a number of thousands of digits, which Python does not make."""
+    try:
+        return view.get(name)
+    except ValueError:
+        return inf
+
+
+def each(values: Any) -> Iterator[Any]:
+    """The items of a list, such numbers as infinity."""
+    rest = iter(values)
+    while True:
+        try:
+            yield from rest
+        except ValueError:
+            yield inf
+        else:
+            return
 
 
 def event_of(record: Any) -> tuple[dict[str, Any], int]:
@@ -98,4 +120,4 @@ def _as_float(number: int) -> float:
     try:
         return float(number)
     except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
+        return inf if number > 0 else -inf

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from worker.ingest.inflate import inflate
-from worker.ingest.lazy import event_of
+from worker.ingest.lazy import OBJECTS, each, event_of, member
 from worker.ingest.skim import Skimmed, Skimmer
 from worker.ingest.tally import Tally
 from worker.ingest.wrappers import Items, Place, lists, parsed, records
@@ -109,9 +109,9 @@ class _Sieve:
         self.skimmer = Skimmer()
 
     def wants(self, event: Any) -> bool:
-        source, name, identity = event.get("eventSource"), event["eventName"], event.get("userIdentity")
+        source, name, identity = member(event, "eventSource"), event["eventName"], member(event, "userIdentity")
         source = source if isinstance(source, str) else None
-        kind = identity.get("type") if hasattr(identity, "get") else None
+        kind = member(identity, "type") if isinstance(identity, OBJECTS) else None
         kind = kind if isinstance(kind, str) else None
         if self.interest.wants(source, name, kind):
             return True
@@ -141,11 +141,11 @@ class _Reader:
 
     def take(self, items: Items) -> None:
         dull, looked_at = self.sieve.dull, 0
-        for number, item in enumerate(items.values, items.first):
+        for number, item in enumerate(each(items.values), items.first):
             try:
                 if (item["eventSource"], item["eventName"], item["userIdentity"]["type"]) in dull:
                     continue
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, ValueError):
                 pass  # no ordinary record: looked at below
             looked_at += 1
             for place, event in records(item, Place(items.within, number, items.total), self._tally):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from worker.ingest.lazy import LISTS, OBJECTS, parse
+from worker.ingest.lazy import LISTS, OBJECTS, each, member, parse
 from worker.ingest.tally import Tally
 
 BOM = b"\xef\xbb\xbf"
@@ -125,8 +125,8 @@ def parsed(line: bytes | bytearray | memoryview | str) -> Any:
 
 
 def _is_line_of_json_lines(document: Any) -> bool:
-    if isinstance(document, LISTS) and len(document):
-        document = document[0]
+    if isinstance(document, LISTS):
+        document = next(each(document), None)
     return isinstance(document, OBJECTS) and any(
         name in document for name in ("eventName", "Records", "Events", "detail", "CloudTrailEvent")
     )
@@ -138,7 +138,7 @@ def _items(document: Any, within: str, tally: Tally) -> Items:
         return Items(within, document, total=len(document))
     if isinstance(document, OBJECTS) and "eventName" not in document:
         name = "Records" if "Records" in document else "Events"
-        records = document.get(name)
+        records = member(document, name)
         if isinstance(records, LISTS):
             return Items(within, records, total=len(records))
         if name == "Records":
@@ -153,18 +153,18 @@ def records(item: Any, place: Place, tally: Tally, envelopes: int = MOST_ENVELOP
         tally.fault("record-not-an-object", lambda: f"{place} is a JSON {type(item).__name__}, not an object")
     elif envelopes == 0:
         tally.fault("record-without-event-name", f"{place} is wrapped more than {MOST_ENVELOPES} times")
-    elif isinstance(name := item.get("eventName"), str) and name:
+    elif isinstance(name := member(item, "eventName"), str) and name:
         yield place, item
-    elif isinstance(told := item.get("CloudTrailEvent"), str):
+    elif isinstance(told := member(item, "CloudTrailEvent"), str):
         inner = parsed(told.encode(errors="replace"))
         if isinstance(inner, json.JSONDecodeError):
             tally.fault("invalid-json", lambda: f"{place}: its CloudTrailEvent is no JSON")
         else:
             yield from records(inner, place, tally, envelopes - 1)
-    elif isinstance(detail := item.get("detail"), OBJECTS):
+    elif isinstance(detail := member(item, "detail"), OBJECTS):
         yield from records(detail, place, tally, envelopes - 1)
-    elif isinstance(wrapped := item.get("Records"), LISTS):
-        for number, one in enumerate(wrapped, 1):
+    elif isinstance(wrapped := member(item, "Records"), LISTS):
+        for number, one in enumerate(each(wrapped), 1):
             yield from records(one, Place(f"{place}: ", number, len(wrapped)), tally, envelopes - 1)
     else:
         _note(item, place, tally)
@@ -172,7 +172,7 @@ def records(item: Any, place: Place, tally: Tally, envelopes: int = MOST_ENVELOP
 
 def _note(item: Any, place: Place, tally: Tally) -> None:
     """An object that is no record: passed over on purpose, or a fault."""
-    if item.get("eventCategory") == "Insight" or item.get("eventType") == "AwsCloudTrailInsight":
+    if member(item, "eventCategory") == "Insight" or member(item, "eventType") == "AwsCloudTrailInsight":
         tally.skipped["insight"] += 1
     elif "digestS3Bucket" in item or "digestStartTime" in item:
         tally.skipped["digest"] += 1
