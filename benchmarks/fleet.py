@@ -28,6 +28,8 @@ from worker.local.stage import free_port
 CORES = sorted(os.sched_getaffinity(0))
 TICK = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 20.0
+SOON_SECONDS, SELDOM_SECONDS = 0.02, 0.25
+"""How often the stub is asked: while something starts, and while a round is on its clock, which whoever asks would disturb."""
 TASKS = "q-tasks"
 
 
@@ -111,7 +113,9 @@ class Fleet:
         queue = runners[0].queue
         before = sum(one.cpu_seconds for one in runners)
         self.offer(queue, given, per_second)
-        self._until(lambda: self.told(queue)["seconds"] is not None, "not all messages were worked on", runners[0].child, seconds)
+        self._until(
+            lambda: self.told(queue)["seconds"] is not None, "not all messages were worked on", runners[0].child, seconds, SELDOM_SECONDS
+        )
         after = sum(one.cpu_seconds for one in runners)
         told = self.told(queue)
         return Run(told["began"], told["seconds"], after - before, told["cpu_seconds"])
@@ -143,7 +147,9 @@ class Fleet:
         with urllib.request.urlopen(f"{self.endpoint}/-/{verb}?{urlencode(options)}", timeout=10) as answer:  # noqa: S310  # loopback
             return json.load(answer)
 
-    def _until(self, holds: Callable[[], object], otherwise: str, child: Child, seconds: float = START_SECONDS) -> None:
+    def _until(
+        self, holds: Callable[[], object], otherwise: str, child: Child, seconds: float = START_SECONDS, pause: float = SOON_SECONDS
+    ) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
@@ -151,7 +157,7 @@ class Fleet:
                     return
             except OSError:
                 pass  # not listening yet
-            time.sleep(0.02)
+            time.sleep(pause)
         raise BenchError(f"{otherwise} within {seconds:g} s; {child.name} said: {child.tail(5)[-2000:]}")
 
 

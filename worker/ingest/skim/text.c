@@ -58,7 +58,8 @@ typedef struct {
     Looked key_end;    /* closing quotes of names */
     Looked value_end;  /* last characters of values */
 
-    uint64_t in_string, escaped, object; /* all bits, or none: how the chunk before ended; `escaped` is one bit */
+    bool in_string, object; /* how the chunk before ended */
+    uint64_t escaped;       /* 1 if a backslash was its end */
     unsigned char carry;
     Stack stack;
     size_t low_surrogate; /* where one is due, because a high one and another \u came before */
@@ -77,23 +78,24 @@ typedef struct {
 
 static inline uint64_t before(const Looked mask, int i) { return mask[i + 1] << 1 | mask[i] >> 63; }
 
-/* Makes of each bit the parity of all bits up to it. Takes and gives the parity of the words before: all bits, or none. */
-static inline SKIM_FAST uint64_t parities(const Mask bits, Mask mask, uint64_t parity) {
+/* Each bit is the parity of the bits up to it. */
+static inline SKIM_FAST uint64_t parity_up_to(uint64_t word) {
+    word ^= word << 1;
+    word ^= word << 2;
+    word ^= word << 4;
+    word ^= word << 8;
+    word ^= word << 16;
+    return word ^ word << 32;
+}
+
+/* The same of a mask, whose words before have this parity. Answers the parity of all. */
+static inline SKIM_FAST bool parities(const Mask bits, Mask parity, bool before) {
     for (int i = 0; i < SKIM_BLOCKS; i++) {
-        uint64_t word = bits[i];
-        word ^= word << 1;
-        word ^= word << 2;
-        word ^= word << 4;
-        word ^= word << 8;
-        word ^= word << 16;
-        word ^= word << 32;
-        mask[i] = word;
+        parity[i] = parity_up_to(bits[i]);
     }
-    for (int i = 0; i < SKIM_BLOCKS; i++) {
-        mask[i] ^= parity;
-        parity = (uint64_t)0 - (mask[i] >> 63);
-    }
-    return parity;
+    const uint64_t words = parity_up_to(highest_bits(parity)); /* a word's highest bit is its own parity */
+    invert(parity, words << 1 ^ (before ? UINT64_MAX : 0));
+    return (words >> 63) ^ before;
 }
 
 static inline bool is_digit(uint8_t byte) { return (uint8_t)(byte - '0') < 10; }
@@ -307,19 +309,9 @@ static const uint8_t *behind_digits(const uint8_t *at) {
     return at;
 }
 
-/* Whether true, false, null or a number of ordinary length stands here. The text ends in brackets, so every run of letters or digits does. */
-static bool is_bare_value(const uint8_t *at) {
+/* Whether a number of ordinary length stands here. The text ends in brackets, so every run of digits does. */
+static bool is_number(const uint8_t *at) {
     const uint8_t *first = at;
-    switch (*at) {
-    case 't':
-        return at[1] == 'r' && at[2] == 'u' && at[3] == 'e' && is_behind_value(at[4]);
-    case 'f':
-        return at[1] == 'a' && at[2] == 'l' && at[3] == 's' && at[4] == 'e' && is_behind_value(at[5]);
-    case 'n':
-        return at[1] == 'u' && at[2] == 'l' && at[3] == 'l' && is_behind_value(at[4]);
-    default:
-        break;
-    }
     at += *at == '-';
     at = *at == '0' ? at + 1 : behind_digits(at);
     if (at != NULL && *at == '.') {
@@ -336,11 +328,24 @@ static bool is_bare_value(const uint8_t *at) {
     return at != NULL && is_behind_value(*at) && at - first <= MOST_CHARACTERS;
 }
 
+/* Whether true, false, null or such a number stands here. */
+static inline bool is_bare_value(const uint8_t *at, const uint8_t *end) {
+    if (end - at >= 6) {
+        if (memcmp(at, "true", 4) == 0 || memcmp(at, "null", 4) == 0) {
+            return is_behind_value(at[4]);
+        }
+        if (memcmp(at, "false", 5) == 0) {
+            return is_behind_value(at[5]);
+        }
+    }
+    return is_number(at);
+}
+
 static inline SKIM_FAST bool bare_values_are_sound(const Pass *pass) {
     for (uint64_t used = words_in_use(pass->first); used != 0; used &= used - 1) {
         const int i = __builtin_ctzll(used);
         for (uint64_t first = pass->first[i]; first != 0; first &= first - 1) {
-            if (!is_bare_value(pass->text + pass->base + SKIM_BLOCK * (size_t)i + (size_t)__builtin_ctzll(first))) {
+            if (!is_bare_value(pass->text + pass->base + SKIM_BLOCK * (size_t)i + (size_t)__builtin_ctzll(first), pass->text + pass->size)) {
                 return false;
             }
         }
@@ -430,8 +435,9 @@ static SKIM_FAST Outcome skim_chunk(Pass *pass, const Dull *dull, size_t most, F
 static SKIM_FAST Outcome skim(Pass *pass, const Dull *dull, size_t most, Found *found) {
     pass->opened[0] = pass->bare[0] = pass->before_key[0] = pass->key_end[0] = pass->value_end[0] = 0;
     pass->before_value[0] = UINT64_C(1) << 63; /* the text is a value */
-    pass->in_string = pass->escaped = pass->carry = 0;
-    pass->object = UINT64_MAX; /* below the stack stands a 1 */
+    pass->in_string = false;
+    pass->escaped = pass->carry = 0;
+    pass->object = true; /* below the stack stands a 1 */
     pass->stack = OUTSIDE;
     pass->low_surrogate = 0;
     pass->is_ascii = true;
