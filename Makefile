@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# One more than there are cores, because some tests wait; but no more than memory is sure to hold.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8) + 1)')
 C := $(wildcard worker/ingest/skim/*.[ch])
 
 .PHONY: demo test check bench fuzz format lock clean help
@@ -14,7 +16,7 @@ demo: $(VENV)/.run  ## the whole worker on an embedded AWS, from nothing
 	@$(BIN)/python -m worker demo
 
 test: $(VENV)/.dev  ## every test, on all cores; what this machine lacks is skipped with its reason
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev  ## formatting, lint, types, import contracts, spelling
 	$(BIN)/ruff format --check .
