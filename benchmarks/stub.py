@@ -32,6 +32,8 @@ WAIT = re.compile(rb'"WaitTimeSeconds": ?(\d+)')
 VISIBILITY = re.compile(rb'"VisibilityTimeout": ?(\d+)')
 ID = re.compile(rb'"Id": ?"([^"]*)"')
 RECEIPT = re.compile(rb'"ReceiptHandle": ?"([^"]*)"')
+TOGETHER_SECONDS = 0.001
+"""What is asked within so long is answered together: a wake-up for each request would cost as much as its answer, and no AWS answers sooner."""
 ACTION = re.compile(rb"[\n&]Action=(\w+)")
 
 
@@ -215,6 +217,7 @@ class Server:
                         self._accept(listener)
                     else:
                         self._receive(number)
+                time.sleep(TOGETHER_SECONDS)
 
     def _accept(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
