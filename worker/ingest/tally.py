@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 
 from worker.model import Fault
@@ -15,9 +15,9 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.skipped: Counter[str] = Counter()
+        self.skipped: defaultdict[str, int] = defaultdict(int)
         self._details: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._counts: defaultdict[str, int] = defaultdict(int)
 
     def fault(self, reason: str, detail: str | Callable[[], str]) -> None:
         """Count a fault. A detail that costs something to word is handed in as a function, called for the first fault of its reason alone."""

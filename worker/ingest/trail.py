@@ -69,8 +69,12 @@ def pieces(
     """
     tally = Tally()
     data = inflate(body, bounds.inflated_bytes, tally, room)
-    reader = _Reader(_sieve(interest), origin, bounds, tally)
-    skimmed = reader.sieve.skimmer.skim(data)
+    sieve = _sieve(interest)
+    skimmed = sieve.skimmer.skim(data)
+    if skimmed is not None and not skimmed.wanted:
+        yield Trail((), skimmed.records, len(data), tally.faults, {})
+        return
+    reader = _Reader(sieve, origin, bounds, tally)
     if skimmed is None:
         every_list = lists(data, tally, piece_bytes)
     else:
