@@ -158,19 +158,23 @@ static SKIM_FAST bool unescape(Pass *pass) {
         memset(kinds->backslash, 0, sizeof kinds->backslash);
     }
     for (size_t i = 0; i < SKIM_BLOCKS; i++) {
-        /* Each run of backslashes, by an addition that carries through it: every second one escapes (Langdale and Lemire, 2019). */
-        const uint64_t odd = UINT64_C(0xAAAAAAAAAAAAAAAA), backslash = kinds->backslash[i];
-        const uint64_t may_escape = backslash & ~pass->escaped;
-        const uint64_t pairs = ((may_escape << 1 | odd) - may_escape) ^ odd;
-        const uint64_t escaped = pairs ^ (backslash | pass->escaped);
-        uint64_t escaping = pairs & backslash;
-        pass->escaped = escaping >> 63;
-        kinds->quote[i] &= ~escaped;
-        for (; escaping != 0; escaping &= escaping - 1) {
-            if (!is_sound_escape(pass, pass->base + SKIM_BLOCK * i + (size_t)__builtin_ctzll(escaping) + 1)) {
+        uint64_t escaped = pass->escaped;
+        pass->escaped = 0;
+        for (uint64_t left = kinds->backslash[i]; left != 0; left &= left - 1) {
+            const unsigned at = lowest_bit(left);
+            if (escaped >> at & 1) {
+                continue; /* the second of two */
+            }
+            if (at == SKIM_BLOCK - 1) {
+                pass->escaped = 1;
+            } else {
+                escaped |= UINT64_C(2) << at;
+            }
+            if (!is_sound_escape(pass, pass->base + SKIM_BLOCK * i + at + 1)) {
                 return false;
             }
         }
+        kinds->quote[i] &= ~escaped;
     }
     return true;
 }
