@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -250,6 +250,87 @@ async def test_it_is_ready_only_while_work_moves_forward(stuck):
             now = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)
             assert any("every hand is busy" in fault for fault in service.faults())
     assert service.faults() == ["stopping"]
+
+
+def by_the_loop() -> Callable[[], datetime]:
+    """The loop's own time, as a date."""
+    loop = asyncio.get_running_loop()
+    return lambda: datetime(2026, 11, 23, tzinfo=UTC) + timedelta(seconds=loop.time())
+
+
+@pytest.mark.parametrize("concurrency", [4, 20])
+async def test_an_empty_queue_is_no_jam(concurrency):
+    """After its last message a worker waits for more, for as long as it takes, and is ready all the while."""
+    queue = MemoryQueue()
+    await queue.put("x")
+    service = make(queue, lambda _: asyncio.sleep(0, DELETE), concurrency)
+    service._clock = by_the_loop()
+    async with running(service):
+        await until(lambda: not queue.held)
+        for _ in range(60):
+            await asyncio.sleep(5)
+            assert service.faults() == []
+
+
+async def test_while_all_hands_are_at_work_nobody_is_blamed_for_receiving_nothing():
+    """A worker with long work is ready for as long as it may take."""
+    queue = MemoryQueue(visibility_seconds=300)
+    for number in range(4):
+        await queue.put(str(number))
+    service = make(queue, lambda _: asyncio.sleep(200, DELETE), concurrency=4, grace_seconds=300)
+    service._clock = by_the_loop()
+    async with running(service) as stop:
+        await until(lambda: service._free == 0)
+        for _ in range(38):
+            await asyncio.sleep(5)
+            assert service.faults() == []
+        stop.set()
+        await asyncio.sleep(15)
+
+
+async def test_a_queue_that_gives_more_than_was_asked_for_is_asked_for_no_less_than_one():
+    """Its messages are worked all the same."""
+
+    class Generous(MemoryQueue):
+        async def receive(self, most: int) -> list[Message]:
+            self.asked_for.append(most)
+            return await MemoryQueue.receive(self, 10)
+
+    queue = Generous()
+    for number in range(30):
+        await queue.put(str(number))
+    service = make(queue, lambda _: asyncio.sleep(1, DELETE), concurrency=4)
+    async with running(service):
+        await until(lambda: not queue.held)
+        assert min(queue.asked_for) >= 1
+        await until(lambda: service._free in {0, 4})
+
+
+async def test_what_comes_with_the_stop_is_given_back_at_once():
+    """Even where giving back takes longer than a receive may, and the work in hand longer still."""
+
+    class Slow(MemoryQueue):
+        async def receive(self, most: int) -> list[Message]:
+            found = await MemoryQueue.receive(self, most if self.asked_for else 1)
+            await asyncio.sleep(1.9 if len(self.asked_for) > 1 else 0)
+            return found
+
+        async def extend(self, messages: Sequence[Message], seconds: int) -> None:
+            await asyncio.sleep(0.3)
+            await MemoryQueue.extend(self, messages, seconds)
+            given.append((seconds, len(messages), asyncio.get_running_loop().time()))
+
+    given: list[tuple[int, int, float]] = []
+    queue = Slow(visibility_seconds=120)
+    for number in range(3):
+        await queue.put(str(number))
+    service = make(queue, lambda _: asyncio.sleep(10, DELETE), concurrency=4, grace_seconds=15)
+    async with running(service) as stop:
+        await asyncio.sleep(1)
+        stopped = asyncio.get_running_loop().time()
+        stop.set()
+    assert [(seconds, count) for seconds, count, _ in given] == [(0, 2)]
+    assert given[0][2] - stopped < 2
 
 
 # The gate.

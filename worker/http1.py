@@ -40,14 +40,14 @@ class Answer:
 
 
 class Connections:
-    """Connections to one server, as many as there are requests at a time; `idle` ones are kept. `tls` is None for plain HTTP."""
+    """Connections to one server, as many as there are requests at a time; `idle` ones are kept. `tls` is None for plain HTTP. One event loop's own."""
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_seconds: float = 5.0) -> None:
         self._host, self._port, self._tls = host, port, tls
         self._connect_seconds = connect_seconds
         self._idle: deque[_Connection] = deque()
         self._asked: dict[_Connection, tuple[float, float]] = {}
-        self._looking = False
+        self._looking: asyncio.TimerHandle | None = None
 
     async def ask(
         self, request: bytes, *, seconds: float, most_bytes: int, admit: Callable[[int], Awaitable[None]] | None = None
@@ -59,9 +59,8 @@ class Connections:
         connection = await self._connection()
         loop = asyncio.get_running_loop()
         self._asked[connection] = (loop.time() + seconds, seconds)
-        if not self._looking:
-            self._looking = True
-            loop.call_later(LOOK_SECONDS, self._look, loop)
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_SECONDS, self._look, loop)
         try:
             answer = await connection.ask(request, most_bytes, admit)
         except BaseException:
@@ -81,9 +80,7 @@ class Connections:
         for connection, (late, seconds) in list(self._asked.items()):
             if late <= now:
                 connection.fail(f"no answer from {self._host} within {seconds:g} s")
-        self._looking = bool(self._asked)
-        if self._looking:
-            loop.call_later(LOOK_SECONDS, self._look, loop)
+        self._looking = loop.call_later(LOOK_SECONDS, self._look, loop) if self._asked else None
 
     async def _connection(self) -> _Connection:
         while self._idle:

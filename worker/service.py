@@ -77,6 +77,7 @@ class Service:
         self._in_hand: dict[str, tuple[Message, float]] = {}
         self._hands: set[asyncio.Task[None]] = set()
         self._done: asyncio.Queue[Message] = asyncio.Queue()
+        self._unworked: list[Message] = []  # what came with the stop
         self._last_receive: datetime | None = None
         self._last_progress: datetime | None = None
         self._left_since: datetime | None = None
@@ -105,6 +106,7 @@ class Service:
                 poller.cancel()
             if receiving:
                 await asyncio.wait(receiving)
+            await self._give_back(self._unworked)
             await self._drain()
             for keeper in keepers:
                 keeper.cancel()
@@ -121,10 +123,10 @@ class Service:
             return [f"nothing has been received from the {self._queue.name} queue yet"]
         faults = []
         silent = (now - self._last_receive).total_seconds()
-        if silent > SILENCE_SECONDS:
+        if silent > SILENCE_SECONDS and len(self._hands) < self._concurrency:
             faults.append(f"no receive from the {self._queue.name} queue has succeeded for {silent:.0f} s")
         stuck = (now - (self._last_progress or self._last_receive)).total_seconds()
-        if self._free == 0 and stuck > max(self._queue.visibility_seconds, SILENCE_SECONDS):
+        if self._free <= 0 and stuck > max(self._queue.visibility_seconds, SILENCE_SECONDS):
             faults.append(f"every hand is busy and no message has been finished for {stuck:.0f} s")
         if self._left_since is not None and (now - self._left_since).total_seconds() > SILENCE_SECONDS:
             faults.append(f"for {(now - self._left_since).total_seconds():.0f} s every message has been left, and none finished")
@@ -155,10 +157,9 @@ class Service:
                 messages = []
                 failures += 1
             self._give_hands(taken - len(messages))
-            if stop.is_set() and messages:
-                await self._give_back(messages)
-                self._give_hands(len(messages))
-                continue
+            if stop.is_set():
+                self._unworked += messages
+                return
             for message in messages:
                 hand = group.create_task(self._hand(message), name=f"hand-{message.id}")
                 self._hands.add(hand)
@@ -182,7 +183,7 @@ class Service:
 
     async def _take_hands(self, stop: asyncio.Event) -> int:
         """As many free hands as a batch can use, at least one; 0 when it is time to stop."""
-        while self._free == 0 and not stop.is_set():
+        while self._free <= 0 and not stop.is_set():  # less than none where a queue gave more than it was asked for
             self._freed.clear()
             await self._freed.wait()
         if stop.is_set():
@@ -201,7 +202,7 @@ class Service:
         self._last_receive = now
         self._metrics.queues.received(self._queue.name, len(messages), now)
         if not messages:
-            self._left_since = None
+            self._last_progress, self._left_since = now, None
         loop = asyncio.get_running_loop()
         for message in messages:
             self._in_hand[message.receipt] = (message, loop.time())
@@ -231,7 +232,8 @@ class Service:
 
     def _finish(self, messages: Sequence[Message], *, progress: bool) -> None:
         """Messages are no longer in hand; only what is done for good is progress."""
-        if not [message for message in messages if self._in_hand.pop(message.receipt, None) is not None]:
+        finished = [self._in_hand.pop(message.receipt, None) for message in messages]
+        if not any(finished):
             return
         now = self._clock()
         if progress:

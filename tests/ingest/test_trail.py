@@ -332,6 +332,15 @@ def test_whole_lists_are_read_whole_however_hard_to_cut(record):
     assert by_pieces(body, 1_000) == ([record, hit(2)], 3, set())
 
 
+@pytest.mark.parametrize("between", ["", "\n", ", "])
+def test_documents_one_after_the_other_are_no_fault_in_pieces(between):
+    """Even where their records end in lists, which look like the end of a document."""
+    first, second = ([miss(number, resources=[{"a": 1}]) for number in range(40)] + [hit(name)] for name in ("a", "b"))
+    body = between.join(json.dumps({"Records": records}) for records in (first, second)).encode()
+    for piece_bytes in range(700, 3_000, 100):
+        assert by_pieces(body, piece_bytes) == ([first[-1], second[-1]], 82, set())
+
+
 def test_a_fault_of_one_record_does_not_hide_that_the_file_is_broken():
     """Both are told, in pieces too."""
     body = json.dumps({"Records": [{"a": 1}, *[miss(number) for number in range(50)], hit(7)]}).encode()[:-30]

@@ -1,10 +1,23 @@
 """The plain counters and histograms tell what the client library's own would."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from worker.observe.hot import HotCounter, HotHistogram
+
+
+def test_a_second_series_of_a_name_is_refused():
+    """As the registry refuses the library's own."""
+    registry = CollectorRegistry()
+    HotCounter(registry, "t_seen", "Seen.")
+    HotHistogram(registry, "t_seconds", "Seconds.", BUCKETS, "stage")
+    with pytest.raises(ValueError, match="Duplicated"):
+        HotCounter(registry, "t_seen", "Seen.")
+    with pytest.raises(ValueError, match="Duplicated"):
+        HotHistogram(registry, "t_seconds", "Seconds.", BUCKETS, "stage")
+
 
 LABELS = st.sampled_from(["read", "tell", 'a "quote"', "a\nline"])
 BUCKETS = (0.005, 0.1, 1, 60, 86400)

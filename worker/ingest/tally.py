@@ -9,10 +9,7 @@ from worker.model import Fault
 
 
 class Tally:
-    """Gathers while one object is read. A thousand faults of one reason are one fault with its count, not a thousand log lines.
-
-    `within` is put before a fault's detail: which line or wrapper the reader is in.
-    """
+    """Gathers while one object is read. A thousand faults of one reason are one fault with its count, not a thousand log lines."""
 
     def __init__(self) -> None:
         self.skipped: defaultdict[str, int] = defaultdict(int)

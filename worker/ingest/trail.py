@@ -122,8 +122,8 @@ class _Sieve:
         kinds = source, name, kind
         if kinds not in self.dull and sum(map(len, filter(None, kinds))) <= LONGEST_DULL:
             if len(self.dull) >= MOST_DULL:
-                self.dull.clear()
                 self.skimmer = Skimmer()
+                self.dull.clear()
             self.dull.add(kinds)
             self.skimmer.add(*kinds)
         return False

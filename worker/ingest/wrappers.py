@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -189,7 +190,8 @@ _OPENING = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*(\{[ \t\r\n]*"(?:Records|Eve
 _END = re.compile(rb"(\])[ \t\r\n]*\}?[, \t\r\n]*\Z")
 _NEXT_RECORD = re.compile(rb'\}[ \t\r\n]*(,)[ \t\r\n]*\{[ \t\r\n]*"(?:eventVersion|Records|EventId|version)"')
 _NEXT_OF_ANY_KIND = re.compile(rb"\}[ \t\r\n]*(,)[ \t\r\n]*\{")
-_NEXT_DOCUMENT = re.compile(rb"(\])[ \t\r\n]*\}?[, \t\r\n]*(?=[\[{])")
+_NEXT_DOCUMENT = re.compile(rb'(\])[ \t\r\n]*\}?(?:[ \t\r\n]*(?=[\[{])|[, \t\r\n]*(?=\{[ \t\r\n]*"(?:Records|Events)"))')
+_NEXT_AFTER_A_COMMA = re.compile(rb"(\])[ \t\r\n]*\}?[, \t\r\n]*(?=[\[{])")  # as a record that ends in a list looks, too
 _WRAPPED_END = re.compile(rb"\][ \t\r\n]*\}[, \t\r\n]*(?=[\[{]|\Z)")
 _BARE_END = re.compile(rb"\][, \t\r\n]*(?=[\[{]|\Z)")
 
@@ -252,7 +254,8 @@ def _cuts(data: bytearray, left: int, stop: int) -> Iterator[list[int]]:
         start = max(left + 1, stop - near)
         for pattern in (_NEXT_RECORD, _NEXT_OF_ANY_KIND):
             yield [found.start(1) for found in pattern.finditer(data, start, stop)][: -MOST_CUTS - 1 : -1]
-        yield [found.start(1) for found in _NEXT_DOCUMENT.finditer(data, left + 1, stop)][:MOST_CUTS]
+        for pattern in (_NEXT_DOCUMENT, _NEXT_AFTER_A_COMMA):
+            yield [found.start(1) for found in islice(pattern.finditer(data, left + 1, stop), MOST_CUTS)]
 
 
 def _list_between(data: bytearray, left: int, right: int) -> Any:

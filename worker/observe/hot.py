@@ -30,6 +30,10 @@ class HotCounter(Collector):
         """Count `amount` more, for a value of the label."""
         self._counts[value] = self._counts.get(value, 0) + amount
 
+    def describe(self) -> Iterable[Metric]:
+        """So that the registry refuses a second series of the name."""
+        return self.collect()
+
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for value, count in self._counts.items():
@@ -55,6 +59,10 @@ class HotHistogram(Collector):
             self._sums[value] = 0.0
         counts[bisect_left(self._buckets, amount)] += 1
         self._sums[value] += amount
+
+    def describe(self) -> Iterable[Metric]:
+        """So that the registry refuses a second series of the name."""
+        return self.collect()
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._text, labels=(self._label,))
