@@ -19,7 +19,13 @@ pytestmark = pytest.mark.virtual_time
 DELETE = Verdict(delete=True)
 
 
-def make(queue: MemoryQueue, work: Callable[[Message], Awaitable[Verdict]], concurrency: int = 4, grace_seconds: float = 5.0) -> Service:
+def make(
+    queue: MemoryQueue,
+    work: Callable[[Message], Awaitable[Verdict]],
+    concurrency: int = 4,
+    grace_seconds: float = 5.0,
+    gate: Callable[[], Awaitable[str | None]] | None = None,
+) -> Service:
     return Service(
         queue,
         work,
@@ -28,6 +34,7 @@ def make(queue: MemoryQueue, work: Callable[[Message], Awaitable[Verdict]], conc
         metrics=metrics(),
         clock=lambda: datetime.now(UTC),
         chance=random.Random(7),
+        gate=gate,
     )
 
 
@@ -351,16 +358,7 @@ async def test_while_the_gate_is_shut_nothing_is_received(monkeypatch: pytest.Mo
         asked += 1
         return shut or None
 
-    service = Service(
-        queue,
-        work,
-        concurrency=4,
-        grace_seconds=5.0,
-        metrics=metrics(),
-        clock=lambda: datetime.now(UTC),
-        chance=random.Random(7),
-        gate=gate,
-    )
+    service = make(queue, work, gate=gate)
     async with running(service):
         await until(lambda: asked > 5)
         assert (queue.asked_for, service.faults()) == ([], [])
@@ -384,16 +382,7 @@ async def test_a_gate_that_is_shut_while_every_hand_is_busy_is_heeded() -> None:
     async def gate() -> str | None:
         return shut or None
 
-    service = Service(
-        queue,
-        work,
-        concurrency=1,
-        grace_seconds=5.0,
-        metrics=metrics(),
-        clock=lambda: datetime.now(UTC),
-        chance=random.Random(7),
-        gate=gate,
-    )
+    service = make(queue, work, concurrency=1, gate=gate)
     async with running(service):
         await begun.wait()
         shut = "there is a stop"
@@ -412,16 +401,7 @@ async def test_a_gate_that_is_shut_holds_up_no_stop() -> None:
         return "there is a stop"
 
     queue = MemoryQueue()
-    service = Service(
-        queue,
-        work,
-        concurrency=20,
-        grace_seconds=5.0,
-        metrics=metrics(),
-        clock=lambda: datetime.now(UTC),
-        chance=random.Random(7),
-        gate=gate,
-    )
+    service = make(queue, work, concurrency=20, gate=gate)
     async with running(service):
         await until(lambda: bool(service.notes()))
     assert queue.asked_for == []

@@ -686,8 +686,8 @@ async def test_what_waits_and_cannot_be_written_any_more_does_not_wait_for_ever(
 # Half way.
 
 
-async def test_what_died_half_way_and_was_rejected_then_can_be_undone(world: World) -> None:
-    """The journal tells the state that it left."""
+async def half_done_and_rejected(world: World) -> dict[str, Any]:
+    """What there was before a task that died half way, and that somebody then said no to."""
     body = json.dumps(await a_bad_user(world))
     before = await world.picture()
     await world.wait(body)
@@ -697,6 +697,12 @@ async def test_what_died_half_way_and_was_rejected_then_can_be_undone(world: Wor
         await world.look()
     await world.answer("bob", Answer.NO)
     world.pass_lease()
+    return before
+
+
+async def test_what_died_half_way_and_was_rejected_then_can_be_undone(world: World) -> None:
+    """The journal tells the state that it left."""
+    before = await half_done_and_rejected(world)
     await world.look()
     assert await world.outcomes() == ["waiting", "started", "rejected"]
     assert await world.picture() != before
@@ -706,15 +712,7 @@ async def test_what_died_half_way_and_was_rejected_then_can_be_undone(world: Wor
 
 async def test_while_the_state_that_it_left_cannot_be_read_it_is_not_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it can, it is told with it, and can be undone."""
-    body = json.dumps(await a_bad_user(world))
-    before = await world.picture()
-    await world.wait(body)
-    await world.answer()
-    world.wire.die_after = 0
-    with pytest.raises(CrashError):
-        await world.look()
-    await world.answer("bob", Answer.NO)
-    world.pass_lease()
+    before = await half_done_and_rejected(world)
     iam = await world.accounts.client("iam")
 
     async def denied(**_: Any) -> Any:
