@@ -6,7 +6,7 @@ truncated gzip or a broken JSON still holds is found.
 
 One inflate (`inflate.py`), then a sieve that looks at eventSource, eventName and userIdentity.type of each record; only a wanted record is built. A plain
 text goes by in one pass that proves it whole (`skim`); any other through one parse that checks every byte and builds nothing (`lazy.py`) and
-one walk over whatever wraps the records (`wrappers.py`).
+one walk over whatever holds and wraps the records (`documents.py`, `wrappers.py`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from worker.ingest.documents import lists
 from worker.ingest.inflate import inflate
 from worker.ingest.lazy import OBJECTS, each, event_of, member
 from worker.ingest.skim import Skimmed, Skimmer
 from worker.ingest.tally import Tally
-from worker.ingest.wrappers import Items, Place, lists, parsed, records
+from worker.ingest.wrappers import Items, Place, parsed, records
 from worker.model import Fault, Interest, Origin, Record
 
 PIECE_BYTES = 2 * 2**20
@@ -28,7 +29,7 @@ PIECE_BYTES = 2 * 2**20
 RECORDS_A_PIECE = 1_000
 """Wanted records that are handed on together, where there are that many."""
 MOST_DULL = 50_000
-LONGEST_DULL = 1024
+LONGEST_DULL = 256
 """Names of AWS have some forty characters. What is longer is asked about each time, so that nobody fills the memory with it."""
 
 

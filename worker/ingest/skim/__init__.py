@@ -2,7 +2,7 @@
 
 Nearly every object that AWS writes is plain: `{"Records":[{..},{..}]}` without white space. The pass (`text.c`) proves that a text is such a one, every
 byte of it, and gives back only the records that are not known to be dull; it builds nothing. Of any other text, broken or just unusual, it says nothing,
-and `wrappers.py` reads it. So there are never two opinions: what the pass knows is what the exact way would have found (tests/ingest/test_skim_reading.py).
+and `documents.py` reads it. So there are never two opinions: what the pass knows is what the exact way would have found (tests/ingest/test_skim_reading.py).
 
 Without the compiled part (no C compiler when Trailmend was installed, a processor without AVX2) everything is read the exact way, in one and a half times
 the time.
